@@ -1,0 +1,112 @@
+"""What can go wrong, in the domain's words.
+
+One tree: every exception that a client may come to see is a `NoraError`. `nora.web` alone maps the classes
+to HTTP statuses and OCI error codes, in one table. A message and its `detail` are shown to clients: neither
+may hold a secret, a signed URL or a path of this machine.
+"""
+
+from __future__ import annotations
+
+
+class NoraError(Exception):
+    """The root of the tree.
+
+    `detail` is any JSON value that helps the person at the client; it goes out in the error body.
+    """
+
+    def __init__(self, message: str, detail: object = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+
+class InvalidRequest(NoraError):
+    """The client asked for something that has no meaning."""
+
+
+class InvalidName(InvalidRequest):
+    """A repository name outside the grammar of the distribution-spec."""
+
+
+class InvalidTag(InvalidRequest):
+    """A reference that is neither a tag nor a digest."""
+
+
+class InvalidDigest(InvalidRequest):
+    """A digest outside the grammar, or of an algorithm other than sha256 and sha512."""
+
+
+class InvalidRange(InvalidRequest):
+    """A Range that no byte of the blob satisfies (RFC 9110 section 14.4). `size` is the blob's, in bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__("the range starts past the end of the blob", {"size": size})
+        self.size = size
+
+
+class RequestTooLarge(InvalidRequest):
+    """A request body past what its endpoint takes."""
+
+
+class Unsupported(NoraError):
+    """A method or an endpoint that this registry does not offer."""
+
+
+class Unknown(NoraError):
+    """What was asked for is definitely not there."""
+
+
+class NameUnknown(Unknown):
+    """No such repository, and no upstream that could have it."""
+
+
+class ManifestUnknown(Unknown):
+    """The repository has no such manifest."""
+
+
+class BlobUnknown(Unknown):
+    """The repository has no such blob."""
+
+
+class Denied(NoraError):
+    """The client may not do this here."""
+
+
+class Overloaded(NoraError):
+    """NORA is at a limit of its own. `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: int, detail: object = None) -> None:
+        super().__init__(message, detail)
+        self.retry_after = retry_after
+
+
+class Limited(NoraError):
+    """An upstream says: too many requests. `retry_after` is in seconds, None when it did not say."""
+
+    def __init__(self, message: str, retry_after: int | None = None, detail: object = None) -> None:
+        super().__init__(message, detail)
+        self.retry_after = retry_after
+
+
+class Unavailable(NoraError):
+    """No upstream could answer, so whether the content exists is not known."""
+
+
+class TimedOut(Unavailable):
+    """As `Unavailable`, and time is what ran out."""
+
+
+class Unverified(Unavailable):
+    """What an upstream sent is not what was asked for: digest, size, type or form."""
+
+
+class Broken(Unavailable):
+    """A transfer ended before its last byte."""
+
+
+class TooLarge(NoraError):
+    """Content past a limit that this server's configuration sets."""
+
+
+class NoSpace(NoraError):
+    """The store's file system is full."""

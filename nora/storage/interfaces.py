@@ -1,0 +1,304 @@
+"""The seams of the store: what the rooms above use, whatever engine is behind it.
+
+Two things are kept apart on purpose: local growing files (`Parts`) from published blobs (`Blobs`), and the
+bytes (`Blobs`) from the right to read them (the records of a repository).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from nora.oci import Descriptor, Digest, Hasher, Repository
+
+R = TypeVar("R")
+
+Stamp = tuple[int, int, int]
+"""What changes whenever a record does: inode, modification time in nanoseconds, size in bytes."""
+
+
+class Disk(Protocol):
+    """The threads in which blocking work on files is done."""
+
+    def run(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
+        """Call `work(*arguments)` in a thread of the disk's own pool; the result arrives on the reactor."""
+
+
+class Lock(Protocol):
+    """A lock that is held. It is freed by `release`, and by the death of the process."""
+
+    def release(self) -> None:
+        """Free it; a second call does nothing."""
+
+
+class Locks(Protocol):
+    """One lock a key, across all processes of the store."""
+
+    async def hold(self, key: str, wait: float = 0.0) -> Lock | None:
+        """Take the lock of `key`, waiting up to `wait` seconds; None when another holds it still."""
+
+    def held(self, key: str) -> bool:
+        """Tell whether anyone, in any process, holds `key` now."""
+
+
+@attrs.frozen
+class Record:
+    """A small JSON document and the stamp it was read at."""
+
+    value: dict[str, Any]
+    stamp: Stamp
+
+
+class Records(Protocol):
+    """Small JSON documents under relative keys such as `names/library/nginx/_owner`.
+
+    The parts of a key are made by `nora.storage.repositories` from checked names alone.
+    """
+
+    async def get(self, key: str) -> Record | None:
+        """Read a record; None when there is none, or when what is there is no JSON object."""
+
+    async def put(self, key: str, value: dict[str, Any], *, durable: bool = True) -> None:
+        """Write a record atomically. `durable=False` leaves out the fsync: a crash may bring the old one back."""
+
+    async def remove(self, key: str) -> bool:
+        """Delete a record; False when there was none."""
+
+    def stamp(self, key: str) -> Stamp | None:
+        """Tell a record's stamp by one `stat`; None when there is none."""
+
+
+class File(Protocol):
+    """A published blob, open for reading. It stays readable when the blob is removed meanwhile."""
+
+    size: int
+    descriptor: int
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+
+
+class Blobs(Protocol):
+    """Published byte strings: immutable, whole, verified before they came here."""
+
+    async def open(self, digest: Digest, size: int | None = None) -> File | None:
+        """Open a blob. One whose size is not the recorded `size` goes to quarantine, and is a miss: None."""
+
+    def size(self, digest: Digest) -> int | None:
+        """Tell a blob's size in bytes by one `stat`; None when it is not there."""
+
+    async def read(self, digest: Digest, limit: int) -> bytes | None:
+        """Read a whole blob of at most `limit` bytes; None when it is not there or larger."""
+
+    async def add(self, data: bytes, digest: Digest) -> None:
+        """Publish verified `data`: written, synced, renamed into place. Raises `NoSpace`."""
+
+    async def publish(self, path: str, digest: Digest) -> None:
+        """Publish the verified file at `path`, on the store's file system, by rename. Raises `NoSpace`."""
+
+    async def remove(self, digest: Digest) -> bool:
+        """Delete a blob's bytes; False when there were none."""
+
+
+@attrs.frozen
+class TagRecord:
+    """What a tag of a proxied repository pointed at when it was last asked for."""
+
+    descriptor: Descriptor
+    upstream: str
+    """The name of the upstream that said so."""
+    checked_at: float
+    """Seconds since the epoch."""
+    etag: str | None = None
+
+
+@attrs.frozen
+class OwnerRecord:
+    """What an unqualified name resolved to."""
+
+    upstream: str
+    namespace: str
+    provisional: bool
+    """An upstream earlier in the chain could not answer, so the next check begins at the head again."""
+    since: float
+
+
+class Repositories(Protocol):
+    """The records of repositories, typed: tags, and the rights to read manifests and blobs.
+
+    A right is a small record that names the size; bytes come before it, and it goes before the bytes do.
+    """
+
+    async def tag(self, repository: Repository, tag: str) -> TagRecord | None:
+        """Read a tag."""
+
+    async def put_tag(
+        self, repository: Repository, tag: str, record: TagRecord, *, durable: bool = True
+    ) -> None:
+        """Write a tag, after its manifest is stored. `durable=False` when only `checked_at` changes."""
+
+    async def remove_tag(self, repository: Repository, tag: str) -> bool:
+        """Forget a tag."""
+
+    async def manifest(self, repository: Repository, digest: Digest) -> Descriptor | None:
+        """Read the right to read this manifest here: its media type and size."""
+
+    async def link_manifest(self, repository: Repository, descriptor: Descriptor) -> None:
+        """Record that right; the manifest's bytes are published already."""
+
+    async def blob(self, repository: Repository, digest: Digest) -> int | None:
+        """Read the right to read this blob here: its size in bytes."""
+
+    async def link_blob(self, repository: Repository, digest: Digest, size: int) -> None:
+        """Record that right; the blob's bytes are published already."""
+
+    async def owner(self, name: str) -> OwnerRecord | None:
+        """Tell what the unqualified `name` resolved to."""
+
+    async def put_owner(self, name: str, record: OwnerRecord) -> None:
+        """Remember what the unqualified `name` resolved to."""
+
+    async def tag_upstream(self, name: str, tag: str) -> OwnerRecord | None:
+        """Tell which upstream had `tag` of the unqualified `name` when its owner did not."""
+
+    async def put_tag_upstream(self, name: str, tag: str, record: OwnerRecord) -> None:
+        """Remember that."""
+
+
+@attrs.frozen
+class Totals:
+    """How much is stored: published blobs and their bytes."""
+
+    blobs: int
+    bytes: int
+
+
+class Index(Protocol):
+    """What files cannot answer without a walk. Derived: losing it loses no right and no byte.
+
+    The telling methods return at once and never fail; what they tell is written by a thread of the index's
+    own within a second, and is visible to this process's own questions at once.
+    """
+
+    def stored(self, digest: Digest, size: int) -> None:
+        """Tell that a blob was published."""
+
+    def removed(self, digest: Digest) -> None:
+        """Tell that a blob is gone."""
+
+    def used(self, digest: Digest) -> None:
+        """Tell that a blob or manifest was served now."""
+
+    def listed(self, repository: Repository, children: Sequence[Descriptor]) -> None:
+        """Tell what a stored manifest of `repository` lists: its blobs, or the manifests of an index."""
+
+    async def listed_size(self, repository: Repository, digest: Digest) -> int | None:
+        """Tell the size, in bytes, that a stored manifest of `repository` gives for `digest`; None if none lists it."""
+
+    async def totals(self) -> Totals:
+        """Count what is stored."""
+
+
+class Written(Protocol):
+    """What a follower in any process sees of a part: one `fstat`."""
+
+    size: int
+    verified: bool
+    """The digest was verified: the last byte may be shown."""
+    abandoned: bool
+    """No link is left: the leader gave it up, or it was published and removed."""
+
+
+class Writing(Protocol):
+    """A part that this process leads. Its appends must not overlap."""
+
+    digest: Digest
+    written: int
+    """Bytes in the file."""
+    size: int | None
+    """The whole blob's size in bytes, from the sidecar or `describe`; None while it is not known."""
+
+    def describe(self, size: int | None, repository: Repository, upstream: str) -> Deferred[None]:
+        """Write the sidecar: what a follower elsewhere, or a later start, needs to know."""
+
+    def append(self, chunks: Sequence[bytes]) -> Deferred[None]:
+        """Write `chunks` at the end and hash behind the writing, in one hop. Raises `NoSpace`."""
+
+    def restart(self) -> Deferred[None]:
+        """Give up what is written and begin again at 0, in a new inode."""
+
+    def verify(self) -> Deferred[bool]:
+        """Finish the hash and compare it; True marks the part verified, for followers in any process."""
+
+    def publish(self) -> Deferred[None]:
+        """Sync and rename the verified part into the blobs, and free the lock. Raises `NoSpace`."""
+
+    def abandon(self, *, keep: bool) -> Deferred[None]:
+        """Stop leading and free the lock. `keep` leaves the bytes for a resumption; else they are unlinked."""
+
+    def open(self) -> int:
+        """Give a new descriptor for reading the file; the caller closes it."""
+
+
+class Trailing(Protocol):
+    """A part that another process leads."""
+
+    digest: Digest
+
+    def look(self) -> Written:
+        """Look at the file now."""
+
+    def size(self) -> int | None:
+        """Tell the whole blob's size from the sidecar, None when it is not known yet."""
+
+    def led(self) -> bool:
+        """Tell whether anyone still leads it."""
+
+    def open(self) -> int:
+        """Give a new descriptor for reading the file; the caller closes it."""
+
+    def close(self) -> None:
+        """Stop looking."""
+
+
+@attrs.frozen
+class Published:
+    """The blob is there already: no part is needed."""
+
+    digest: Digest
+
+
+class Parts(Protocol):
+    """Growing files. Whoever holds a fill's lock leads it; all others trail."""
+
+    async def claim(self, digest: Digest) -> Writing | Trailing | Published:
+        """Lead the part of `digest` when nobody does, from where it stands; else trail it."""
+
+    def free(self) -> int:
+        """Tell the bytes that the store's file system has free."""
+
+
+__all__ = [
+    "Blobs",
+    "Disk",
+    "File",
+    "Hasher",
+    "Index",
+    "Lock",
+    "Locks",
+    "OwnerRecord",
+    "Parts",
+    "Published",
+    "Record",
+    "Records",
+    "Repositories",
+    "Stamp",
+    "TagRecord",
+    "Totals",
+    "Trailing",
+    "Writing",
+    "Written",
+]

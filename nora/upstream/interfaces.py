@@ -1,0 +1,82 @@
+"""The seams of the upstream room: one registry, one transfer, a routed name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from nora.oci import Descriptor, Digest, Manifest, Reference, Repository
+
+
+class Incoming(Protocol):
+    """One body on its way from an upstream. Nothing is read before `deliver`."""
+
+    size: int | None
+    """The whole blob's size in bytes; None when the upstream did not say."""
+    start: int
+    """The offset of the first byte that will be delivered: what was asked for, or 0 when the upstream knows no ranges."""
+
+    def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
+        """Begin. `sink` is called with each chunk; the Deferred fires at a clean end and fails with `Broken`.
+
+        Silence for the upstream's `read_timeout` while not paused is `Broken` too.
+        """
+
+    def pause(self) -> None:
+        """Stop reading from the socket until `resume`; the time of silence stands still."""
+
+    def resume(self) -> None:
+        """Go on reading."""
+
+    def abort(self) -> None:
+        """Close the connection; `deliver`'s Deferred fails with `Broken`. Before `deliver`: drop the body."""
+
+
+class Upstream(Protocol):
+    """One remote registry.
+
+    Every method raises one of the outcomes: `outcomes.Absent`, `errors.Limited`, `errors.Unavailable` (of which
+    `TimedOut` and a lie, `Unverified`, are kinds); the message is the reason, without the upstream's name, a
+    secret or a signed URL. Cancelling the Deferred ends the exchange.
+    """
+
+    name: str
+    """What configuration and records call it: host and port of its URL unless configured."""
+    namespace: str
+    """The registry's name in image references, such as `docker.io`."""
+
+    async def describe(self, repository: str, reference: Reference) -> Descriptor:
+        """Ask for a manifest's descriptor: HEAD, and GET only where HEAD does not tell the digest."""
+
+    async def manifest(self, repository: str, reference: Reference) -> Manifest:
+        """Get a manifest, verified against the digest where one is known."""
+
+    async def describe_blob(self, repository: str, digest: Digest) -> int | None:
+        """Confirm that the repository has the blob: HEAD, no bytes. Gives its size, None when not told."""
+
+    async def blob(self, repository: str, digest: Digest, start: int = 0) -> Incoming:
+        """Begin a transfer of the blob from `start`; answers at the response's headers."""
+
+
+@attrs.frozen
+class Candidate:
+    """One place where a name may be: `upstream`, and what the `repository` is called in its namespace."""
+
+    repository: Repository
+    upstream: Upstream
+
+
+@attrs.frozen
+class Route:
+    """A client's name, resolved to where it may be, in order. It does no lookups: only rules made it."""
+
+    name: str
+    """The repository as the client named it."""
+    candidates: tuple[Candidate, ...]
+    qualified: bool
+    """The client named the namespace, so all candidates share one repository; else records tell the owner."""
+    namespace: str | None = None
+    """What `OCI-Namespace` echoes when the client sent `ns`."""
