@@ -84,7 +84,7 @@ class Content(Protocol):
     size: int
 
     def verified(self) -> Deferred[None]:
-        """Wait until the whole blob is verified; at once when it is. A Deferred of the caller's own; fails as `more`."""
+        """Wait until the whole blob is verified. A Deferred of the caller's own; fails as `Reader.more` does."""
 
     async def reader(self, start: int, stop: int) -> Reader:
         """Give a reader of the bytes from `start` up to `stop`, 0 <= start <= stop <= size."""

@@ -17,7 +17,7 @@ class Incoming(Protocol):
     size: int | None
     """The whole blob's size in bytes; None when the upstream did not say."""
     start: int
-    """The offset of the first byte that will be delivered: what was asked for, or 0 when the upstream knows no ranges."""
+    """The offset of the first byte that will be delivered: the one asked for, or 0 if the upstream knows no ranges."""
 
     def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
         """Begin. `sink` is called with each chunk; the Deferred fires at a clean end and fails with `Broken`.
