@@ -1,0 +1,67 @@
+# `make help` tells what there is. PYTHON chooses the interpreter, 3.10 or later: `make PYTHON=python3.12 test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+TESTS ?= tests
+
+BIN := $(VENV)/bin
+SETUP := setup.py nora/__init__.py
+BASE := $(VENV)/.installed
+TEST := $(VENV)/.installed-test
+CHECK := $(VENV)/.installed-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check demo format clean programs
+
+help: ## Tell what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(BASE) ## Install, and start NORA on 127.0.0.1:4000 with its store under ./data
+	$(BIN)/twistd -n --pidfile= nora $(if $(CONFIG),--config $(CONFIG))
+
+test: $(TEST) programs ## Run all tests with coverage; TESTS=tests/unit runs some, and asks for no coverage
+	@rm -f .coverage .coverage.*
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
+	    $(BIN)/python -m pytest -p no:cacheprovider $(TESTS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered $(if $(filter tests,$(TESTS)),,--fail-under=0)
+
+check: $(CHECK) ## Lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+demo: $(TEST) ## Show it without a network: an upstream, NORA, two pulls
+	@bash .ci/programs docker-registry skopeo
+	$(BIN)/python -m tests.demo
+
+format: $(CHECK) ## Put the code into its format
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+
+clean: ## Remove what was made here, but never ./data
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find nora tests twisted -name __pycache__ -type d -prune -exec rm -rf {} +
+
+programs:
+	@bash .ci/programs
+
+$(BIN)/python:
+	@bash .ci/python $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+
+# An editable install, so that what runs and is tested is always the checkout.
+$(BASE): $(SETUP) | $(BIN)/python
+	$(PIP) install --editable .
+	@touch $@
+
+$(TEST): $(SETUP) | $(BIN)/python
+	$(PIP) install --editable '.[test]'
+	@touch $(BASE) $@
+
+# mypy wants to know what the tests import too.
+$(CHECK): $(SETUP) | $(BIN)/python
+	$(PIP) install --editable '.[test,check]'
+	@touch $(BASE) $(TEST) $@

@@ -1,0 +1,77 @@
+"""Packaging of NORA: what a wheel holds, and what it needs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """Read the version where it is written, without importing the package."""
+    text = (HERE / "nora" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if match is None:
+        raise RuntimeError("nora/__init__.py has no __version__")
+    return match[1]
+
+
+setup(
+    name="nora-registry",
+    version=version(),
+    description="A pull-through cache and registry for container images",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Framework :: Twisted",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: System :: Archiving :: Mirroring",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
+    # `twisted.plugins` is no package of ours: our one file joins Twisted's, so neither folder has an __init__.py.
+    packages=[*find_packages(include=["nora", "nora.*"]), "twisted.plugins"],
+    # Said outright, so that `pip install -e` puts the checkout itself on the path; it would else map single
+    # packages, and `twistd` would not find the plugin.
+    package_dir={"": "."},
+    package_data={"nora": ["py.typed"]},
+    include_package_data=False,
+    zip_safe=False,
+    entry_points={"console_scripts": ["nora = nora.cli:main"]},
+    install_requires=[
+        "twisted[tls]>=24.7",
+        "treq>=24.9",
+        "klein>=24.8",
+        "werkzeug>=3.1,<4",  # klein sets no upper bound
+        "prometheus-client>=0.20",
+        "service-identity>=24.1",
+        "pyopenssl>=24.1",
+        "toml>=0.10.2",
+        "attrs>=23.2",
+        'tomli>=2.0; python_version < "3.11"',
+    ],
+    extras_require={
+        "test": [
+            "pytest>=8.2,<10",
+            "coverage[toml]>=7.16,<8",  # its wheel holds the hook that measures subprocesses
+            "hypothesis>=6.100,<7",
+            "pyjwt>=2.8,<3",
+            "cryptography>=42",
+            "setuptools>=77",  # the tests build a wheel
+        ],
+        # Exact: what a newer one of these says about unchanged code must not break a build.
+        "check": [
+            "ruff==0.17.6",
+            "mypy==2.4.1",
+            "mypy-zope==1.0.17",
+            "import-linter==2.16",
+            "types-toml==0.10.8.20260518",
+        ],
+    },
+)
