@@ -1,1 +1,24 @@
 """Configuration: TOML and environment become frozen values; each key, default and check is written once."""
+
+from nora.config.docker import DockerConfig, UpstreamConfig
+from nora.config.mistakes import ConfigError, Mistake
+from nora.config.reading import find_path, load
+from nora.config.secret import Secret
+from nora.config.values import AuditConfig, Config, LogConfig, ServerConfig, StorageConfig
+from nora.config.writing import dump
+
+__all__ = [
+    "AuditConfig",
+    "Config",
+    "ConfigError",
+    "DockerConfig",
+    "LogConfig",
+    "Mistake",
+    "Secret",
+    "ServerConfig",
+    "StorageConfig",
+    "UpstreamConfig",
+    "dump",
+    "find_path",
+    "load",
+]

@@ -1,0 +1,221 @@
+"""The configuration of pulling through: the upstreams, and the times and bounds of asking them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from nora.config import hosts, kinds, texts
+from nora.config.keys import key
+
+
+def _own_name(upstream: UpstreamConfig) -> str:
+    return hosts.parse_origin(upstream.url).authority
+
+
+def _own_namespace(upstream: UpstreamConfig) -> str:
+    return hosts.parse_origin(upstream.url).namespace
+
+
+@attrs.frozen
+class UpstreamConfig:
+    """`[[docker.upstreams]]`: one registry to pull from."""
+
+    url: str = attrs.field(
+        metadata=key(
+            texts.Origin(),
+            "The URL of the registry, without a path, a user name or a password.",
+            example="https://ghcr.io",
+            shown="none: it must be given",
+        ),
+    )
+    name: str = attrs.field(
+        default=attrs.Factory(_own_name, takes_self=True),
+        metadata=key(
+            texts.Label(),
+            "What this upstream is called in logs, metrics and records. No two may have the same name.",
+            example="github",
+            shown="host and port of the URL",
+        ),
+    )
+    namespace: str = attrs.field(
+        default=attrs.Factory(_own_namespace, takes_self=True),
+        metadata=key(
+            texts.Namespace(),
+            "The registry's name in image references. Upstreams with the same namespace form a chain: they hold the "
+            "same images and are asked in the order of this list. `local` is reserved.",
+            example="docker.io",
+            shown="host and port of the URL, `docker.io` for Docker Hub",
+        ),
+    )
+    prefix: str | None = attrs.field(
+        default=None,
+        metadata=key(
+            kinds.Maybe(texts.Prefix()),
+            "A first component of repository names that means this upstream's namespace: with `hub`, a client may "
+            "pull `hub/library/nginx`. No two upstreams may have the same, nor one the namespace of another.",
+            example="hub",
+        ),
+    )
+    ca_file: str | None = attrs.field(
+        default=None,
+        metadata=key(
+            kinds.Maybe(texts.Path()),
+            "A file of PEM certificates that this upstream's certificate is verified with, in place of the "
+            "system's.",
+            example="/etc/nora/registry-ca.pem",
+        ),
+    )
+
+
+DOCKER_HUB = UpstreamConfig("https://registry-1.docker.io")
+
+
+@attrs.frozen
+class DockerConfig:
+    """`[docker]`: the registries to pull from, and how."""
+
+    upstreams: tuple[UpstreamConfig, ...] = attrs.field(
+        default=(DOCKER_HUB,),
+        metadata=key(
+            kinds.Several(texts.Origin()),
+            "The registries to pull from, in the order they are asked. In a file each is a table "
+            "`[[docker.upstreams]]` with the keys below, and `upstreams = []` means none; the variable is a "
+            "comma-separated list of URLs that replaces the file's, and empty means none.",
+            example="https://registry-1.docker.io,https://ghcr.io",
+            tables=UpstreamConfig,
+        ),
+    )
+    proxy_timeout: float = attrs.field(
+        default=60,
+        metadata=key(
+            kinds.seconds(1, 86400),
+            "How many seconds one upstream may take for a whole exchange up to the headers of its response, "
+            "with challenge, token and redirects.",
+            example=30,
+        ),
+    )
+    connect_timeout: float = attrs.field(
+        default=5,
+        metadata=key(
+            kinds.seconds(0.1, 3600),
+            "How many seconds a connection to an upstream may take to be made.",
+            example=2,
+        ),
+    )
+    read_timeout: float = attrs.field(
+        default=60,
+        metadata=key(
+            kinds.seconds(0.1, 86400),
+            "After how many seconds of silence in a body an upstream's transfer is given up, to be resumed later. "
+            "Nothing bounds the time of a whole transfer.",
+            example=20,
+        ),
+    )
+    answer_timeout: float = attrs.field(
+        default=25,
+        metadata=key(
+            kinds.seconds(0.1, 86400),
+            "Within how many seconds a client gets an answer, while the work goes on behind for its next try. "
+            "containerd gives up after 30.",
+            example=50,
+        ),
+    )
+    revalidate_timeout: float = attrs.field(
+        default=2,
+        metadata=key(
+            kinds.seconds(0.1, 3600),
+            "How many seconds a client waits for an upstream to confirm a tag that is in the cache, before it "
+            "gets the cached image.",
+            example=5,
+        ),
+    )
+    metadata_ttl: float = attrs.field(
+        default=300,
+        metadata=key(
+            kinds.Lifetime(),
+            'For how many seconds a tag is served without asking upstream. 0 always asks, "never" never asks '
+            "again.",
+            example="never",
+        ),
+    )
+    default_action: str = attrs.field(
+        default="allow",
+        metadata=key(
+            kinds.Choice(("allow", "deny")),
+            'What becomes of a name without a registry in it: "allow" looks for it at the upstreams in order, '
+            '"deny" refuses what is not hosted here.',
+            example="deny",
+        ),
+    )
+    fallback: str = attrs.field(
+        default="image",
+        metadata=key(
+            kinds.Choice(("image", "repository")),
+            'What becomes of a tag that the upstream which owns its repository lacks: "image" asks the next '
+            'upstream, "repository" answers 404.',
+            example="repository",
+        ),
+    )
+    hosted: tuple[str, ...] = attrs.field(
+        default=(),
+        metadata=key(
+            kinds.Several(texts.Pattern()),
+            "Repositories that are hosted here and never asked for upstream, pushed yet or not. `*` stands for "
+            "any characters.",
+            example=["team/*", "tools"],
+        ),
+    )
+    max_blob_size: int = attrs.field(
+        default=100 << 30,
+        metadata=key(
+            kinds.Size(),
+            "The largest blob, in bytes or with a unit (KiB, MiB, GiB, TiB), that is fetched from an upstream.",
+            example="20GiB",
+        ),
+    )
+    max_fills: int = attrs.field(
+        default=64,
+        metadata=key(
+            kinds.count(1, 4096),
+            "How many transfers from upstreams may run at once. More wait for their turn.",
+            example=32,
+        ),
+    )
+    max_fills_per_upstream: int = attrs.field(
+        default=16,
+        metadata=key(
+            kinds.count(1, 4096),
+            "How many of these transfers may run at one upstream.",
+            example=8,
+        ),
+    )
+
+
+def conflicts(upstreams: Sequence[UpstreamConfig | None]) -> Iterator[tuple[int, str, str, str]]:
+    """Tell what of several upstreams does not go together: position from 1, key, value and reason.
+
+    None stands for an upstream that could not be read.
+    """
+    names: dict[str, int] = {}
+    prefixes: dict[str, int] = {}
+    for position, upstream in enumerate(upstreams, 1):
+        if upstream is None:
+            continue
+        if upstream.namespace == texts.LOCAL:  # the URL's own host; one that is written the kind refuses
+            yield position, "namespace", upstream.namespace, "must be given, since local is reserved"
+        if names.setdefault(upstream.name, position) != position:
+            yield position, "name", upstream.name, f"must not be that of upstream {names[upstream.name]} too"
+        if upstream.prefix is None:
+            continue
+        if prefixes.setdefault(upstream.prefix, position) != position:
+            yield (
+                position,
+                "prefix",
+                upstream.prefix,
+                f"must not be that of upstream {prefixes[upstream.prefix]} too",
+            )
+        meant = hosts.canonical_namespace(upstream.prefix)
+        if any(other is not None and other.namespace == meant != upstream.namespace for other in upstreams):
+            yield position, "prefix", upstream.prefix, "must not be the namespace of another upstream"

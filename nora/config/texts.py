@@ -1,0 +1,171 @@
+"""Kinds of texts: paths, hosts, URLs, names and secrets.
+
+What Python's own types cannot tell apart, these do; all are `kinds.Text`: bounded, printable, of one line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from nora.config import hosts
+from nora.config.kinds import MAX_TEXT, Refused, Text
+from nora.config.secret import MASK, Secret
+from nora.oci import check_name
+from nora.oci.errors import InvalidName
+from nora.oci.reference import MAX_NAME_LENGTH
+
+LOCAL = "local"
+"""The namespace of what is pushed here."""
+MAX_NAMESPACE_LENGTH = 255
+"""A namespace is the name of a directory."""
+
+_PATTERN = re.compile(r"[a-z0-9*][a-z0-9*._-]*(?:/[a-z0-9*][a-z0-9*._-]*)*\Z")
+_LABEL = re.compile(r"[A-Za-z0-9._:\[\]-]{1,260}\Z")
+
+
+class Path(Text):
+    """A path; a relative one counts from the directory that the daemon is started in."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return f"a path of 1 to {MAX_TEXT} printable characters"
+
+    def check(self, text: str) -> str:
+        """Make the path absolute."""
+        return os.path.abspath(text)
+
+
+class Host(Text):
+    """An address to listen on."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return "an IP address or a host name"
+
+    def check(self, text: str) -> str:
+        """Take an IP address or a host name."""
+        try:
+            return hosts.parse_host(text)
+        except hosts.Malformed as error:
+            raise Refused(f"must {error}") from None
+
+
+class HostName(Text):
+    """The `host[:port]` under which a server is known, in its one spelling."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return "host or host:port"
+
+    def check(self, text: str) -> str:
+        """Take the name."""
+        try:
+            return hosts.parse_name(text)
+        except hosts.Malformed as error:
+            raise Refused(f"must {error}") from None
+
+
+class Namespace(HostName):
+    """A registry's name in image references; `local` is not a remote one's."""
+
+    def check(self, text: str) -> str:
+        """Take the name, whichever of Docker Hub's it is as `docker.io`."""
+        namespace = hosts.canonical_namespace(super().check(text))
+        if namespace == LOCAL:
+            raise Refused(f"must not be {LOCAL}, which is the namespace of what is pushed here")
+        if len(namespace) > MAX_NAMESPACE_LENGTH:
+            raise Refused(f"must have at most {MAX_NAMESPACE_LENGTH} characters")
+        return namespace
+
+
+class Origin(Text):
+    """The URL of a server: scheme, host and port, nothing else."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return "an http:// or https:// URL without a path"
+
+    def check(self, text: str) -> str:
+        """Take the URL."""
+        try:
+            return str(hosts.parse_origin(text))
+        except hosts.Malformed as error:
+            raise Refused(f"must {error}") from None
+
+
+class Label(Text):
+    """What an upstream is called in records, metrics and logs."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return "1 to 260 of a-z, A-Z, 0-9 and . _ : [ ] -"
+
+    def check(self, text: str) -> str:
+        """Take the label."""
+        if not _LABEL.match(text):
+            raise Refused(f"must be {self.allows}")
+        return text
+
+
+class Prefix(Text):
+    """The first component of a repository name."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return "one component of a repository name, such as hub"
+
+    def check(self, text: str) -> str:
+        """Take the component."""
+        try:
+            check_name(text)
+        except InvalidName:
+            raise Refused(f"must be {self.allows}") from None
+        if "/" in text:
+            raise Refused(f"must be {self.allows}")
+        if text == LOCAL:
+            raise Refused(f"must not be {LOCAL}, which is the namespace of what is pushed here")
+        return text
+
+
+class Pattern(Text):
+    """A repository name in which `*` stands for any run of characters."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return "a repository name in which * may stand for any characters, such as team/*"
+
+    def check(self, text: str) -> str:
+        """Take the pattern."""
+        if len(text) > MAX_NAME_LENGTH or not _PATTERN.match(text):
+            raise Refused(f"must be {self.allows}")
+        return text
+
+
+class SecretText(Text):
+    """A secret, kept as `Secret` and never written out."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return f"a secret of 1 to {MAX_TEXT} printable characters, not {MASK}"
+
+    def read(self, value: object) -> Secret:
+        """Take the secret; a refusal does not show it."""
+        try:
+            return Secret(super().read(value))
+        except Refused as error:
+            raise Refused(str(error), value=MASK) from None
+
+    def check(self, text: str) -> str:
+        """Refuse what stands for a secret in the output of `nora config show`."""
+        if text == MASK:
+            raise Refused(f"must be {self.allows}")
+        return text

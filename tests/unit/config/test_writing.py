@@ -1,0 +1,112 @@
+"""Writing: what is written reads as what was written, but for secrets."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import attrs
+import toml
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from nora.config import Config, Secret, UpstreamConfig, dump, kinds, load, texts
+from nora.config.keys import key, keys_of
+from nora.config.kinds import Kind
+from nora.config.values import sections
+from nora.config.writing import encode, table_of
+
+LABELS = st.from_regex(r"[a-z0-9]([a-z0-9_-]{0,8}[a-z0-9])?", fullmatch=True)
+NAMES = st.builds(lambda label, port: f"{label}.{port}x:{port}", LABELS, st.integers(1000, 65535))
+PRINTABLE = st.text(st.characters().filter(str.isprintable), min_size=1, max_size=20)
+BY_KIND: dict[type, st.SearchStrategy[Any]] = {
+    kinds.Lifetime: st.one_of(st.just(float("inf")), st.integers(0, kinds.YEARS), st.floats(0, kinds.YEARS)),
+    kinds.Size: st.one_of(st.integers(1, 1 << 50), st.integers(1, 1 << 20).map(lambda n: n << 30)),
+    kinds.Flag: st.booleans(),
+    texts.Path: st.one_of(PRINTABLE, st.text("\\\"x'u0", min_size=1)).map(texts.Path().read),
+    texts.Host: st.one_of(LABELS.map("a".__add__), st.ip_addresses().map(str)),
+    texts.HostName: NAMES,
+    texts.Namespace: NAMES,
+    texts.Label: st.from_regex(r"[A-Za-z0-9._:\[\]-]{1,20}", fullmatch=True),
+    texts.Prefix: LABELS.map("p".__add__).map(lambda label: label.replace("_", "-")),
+    texts.Pattern: LABELS.map(lambda label: f"{label}/*"),
+    texts.Origin: st.builds("{}://{}".format, st.sampled_from(["http", "https"]), NAMES),
+}
+
+
+def allowed(kind: Kind) -> st.SearchStrategy[Any]:
+    """Make values that `kind` allows, as a configuration keeps them."""
+    if isinstance(kind, kinds.Maybe):
+        return st.none() | allowed(kind.kind)
+    if isinstance(kind, kinds.Several):
+        return st.lists(allowed(kind.kind), unique=True, max_size=3).map(tuple)
+    if isinstance(kind, kinds.Choice):
+        return st.sampled_from(kind.words)
+    if isinstance(kind, kinds.Number):
+        whole = st.integers(int(kind.low) + (kind.low % 1 > 0), int(kind.high))
+        return whole if kind.whole else whole | st.floats(kind.low, kind.high)
+    return BY_KIND[type(kind)]
+
+
+def tables(values: type, section: str) -> st.SearchStrategy[Any]:
+    """Make instances of a value class."""
+    made = {}
+    for item in keys_of(values, section):
+        if item.tables is None:
+            made[item.name] = allowed(item.kind)
+        else:
+            # Two upstreams that have nothing in common: what they may share is tested with the reading.
+            apart = [lambda one: one.name, lambda one: one.prefix or one.name]
+            made[item.name] = st.lists(
+                tables(item.tables, item.dotted), max_size=3, unique_by=tuple(apart)
+            ).map(tuple)
+    return st.builds(values, **made)
+
+
+CONFIGS = st.builds(Config, **{name: tables(values, name) for name, values in sections().items()})
+
+
+@attrs.frozen
+class Keeper:
+    """A table with a secret, as keys to come will have."""
+
+    password: Secret = attrs.field(metadata=key(texts.SecretText(), "A secret.", example="x", shown="none"))
+
+
+class WritingTests(SynchronousTestCase):
+    """`dump` and what it is made of."""
+
+    @given(CONFIGS)
+    def test_round_trip(self, config: Config) -> None:
+        """Any configuration that can be, written and read again, is the same."""
+        with tempfile.NamedTemporaryFile("w", encoding="ascii") as file:
+            file.write(dump(config))
+            file.flush()
+            self.assertEqual(load(file.name, {}), config)
+
+    def test_every_key_is_written(self) -> None:
+        """The output has every key, with those that are not set as empty texts."""
+        document = toml.loads(dump(Config()))
+        for section, values in sections().items():
+            self.assertEqual(
+                list(document[section]), [item.name for item in _tables_last(keys_of(values, section))]
+            )
+        [upstream] = document["docker"]["upstreams"]
+        self.assertEqual(list(upstream), [field.name for field in attrs.fields(UpstreamConfig)])
+        self.assertEqual((upstream["prefix"], document["server"]["public_url"]), ("", ""))
+
+    def test_no_upstreams(self) -> None:
+        """No upstreams at all is written as such, or reading would fall back to the default."""
+        config = load(None, {"NORA_DOCKER_UPSTREAMS": ""})
+        self.assertIn("upstreams = []", dump(config))
+
+    def test_secrets(self) -> None:
+        """A secret is written as its mask, wherever it is."""
+        keeper = Keeper(Secret("hunter2"))
+        self.assertEqual(encode({"keeper": table_of(keeper, "keeper")}), '[keeper]\npassword = "***"\n')
+        self.assertNotIn("hunter2", repr(keeper))
+
+
+def _tables_last(keys: Any) -> Any:
+    return sorted(keys, key=lambda item: item.tables is not None)
