@@ -7,7 +7,7 @@ bytes (`Blobs`) from the right to read them (the records of a repository).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -202,7 +202,8 @@ class Index(Protocol):
         """Count what is stored."""
 
 
-class Written(Protocol):
+@attrs.frozen
+class Written:
     """What a follower in any process sees of a part: one `fstat`."""
 
     size: int
@@ -212,6 +213,7 @@ class Written(Protocol):
     """No link is left: the leader gave it up, or it was published and removed."""
 
 
+@runtime_checkable
 class Writing(Protocol):
     """A part that this process leads. Its appends must not overlap."""
 

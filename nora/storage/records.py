@@ -1,0 +1,110 @@
+"""Records: small JSON documents, a file each, that are replaced whole.
+
+Nothing is cached here: a record is read where it is needed, and a `stat` tells whether it has changed. A document
+that cannot be understood is no record: it is logged once, and the next write replaces it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from typing import Any
+
+from twisted.logger import Logger
+
+from nora.storage import durable
+from nora.storage.interfaces import Disk, Record, Stamp
+from nora.storage.layout import Layout
+
+MAX_RECORD_SIZE = 64 * 1024
+"""Bytes of a record, at most: it is read on the reactor."""
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_MAX_REPORTED = 1000
+
+
+class DiskRecords:
+    """The records of one store, as files under `repositories` and `names`."""
+
+    _log = Logger()
+
+    def __init__(self, layout: Layout, disk: Disk) -> None:
+        self._layout = layout
+        self._disk = disk
+        self._reported: set[str] = set()
+
+    async def get(self, key: str) -> Record | None:
+        """Read a record, on the reactor; None when there is none, or when what is there is no JSON object.
+
+        Raises `OSError` when it is there and cannot be read: a right must not be lost for want of a descriptor.
+        """
+        path = self._layout.record(key)
+        try:
+            return read_document(path)
+        except (ValueError, RecursionError) as error:
+            self._report(key, error)
+            return None
+
+    async def put(self, key: str, value: dict[str, Any], *, durable: bool = True) -> None:
+        """Write a record atomically. `durable=False` leaves out the fsync: a crash may bring the old one back.
+
+        Raises `NoSpace`, `OSError`, and `ValueError` for one of more than 64 KiB.
+        """
+        data = json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+        if len(data) > MAX_RECORD_SIZE:
+            raise ValueError(f"the record {key!r} would be larger than {MAX_RECORD_SIZE} bytes")
+        await self._disk.run(_write, self._layout.record(key), data, self._layout.temporary(), durable)
+
+    async def remove(self, key: str) -> bool:
+        """Delete a record; False when there was none."""
+        return await self._disk.run(durable.remove, self._layout.record(key))
+
+    def stamp(self, key: str) -> Stamp | None:
+        """Tell a record's stamp by one `stat`; None when there is none."""
+        try:
+            found = os.lstat(self._layout.record(key))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _report(self, key: str, error: Exception) -> None:
+        if key in self._reported:
+            return
+        if len(self._reported) >= _MAX_REPORTED:
+            self._reported.clear()
+        self._reported.add(key)
+        self._log.error("the record {key} is ignored: {error}", key=key, error=str(error))
+
+
+def _write(path: str, data: bytes, temporary: str, sync: bool) -> None:
+    durable.write(path, data, temporary, sync=sync)
+
+
+def read_document(path: str) -> Record | None:
+    """Read the record in the file at `path`; None when there is none.
+
+    Raises `ValueError` or `RecursionError` when what is there is no JSON object of at most 64 KiB, `OSError` when
+    it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:
+            raise ValueError("it is no regular file") from None
+        raise
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is no regular file")
+        if found.st_size > MAX_RECORD_SIZE:
+            raise ValueError(f"it is larger than {MAX_RECORD_SIZE} bytes")
+        data = os.read(descriptor, MAX_RECORD_SIZE)
+    finally:
+        os.close(descriptor)
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    return Record(value, (found.st_ino, found.st_mtime_ns, found.st_size))

@@ -1,0 +1,51 @@
+"""The store on disk, put together: layout, locks, index, blobs, records, parts over one folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nora.storage.blobs import DiskBlobs
+from nora.storage.disk import ThreadedDisk
+from nora.storage.index import SqliteIndex
+from nora.storage.interfaces import Totals
+from nora.storage.layout import Layout
+from nora.storage.locks import DiskLocks, StoreLock
+from nora.storage.parts import DiskParts
+from nora.storage.records import DiskRecords
+from nora.storage.repositories import RecordedRepositories
+
+
+class Store:
+    """Everything that one folder stores, put together for one process."""
+
+    def __init__(self, path: str, reactor: Any) -> None:
+        self.layout = Layout(path)
+        self.lock = StoreLock(self.layout.daemon_lock)
+        self.disk = ThreadedDisk(reactor)
+        self.locks = DiskLocks(self.layout.locks, reactor)
+        self.index = SqliteIndex.threaded(self.layout.index, reactor)
+        self.blobs = DiskBlobs(self.layout, self.disk, self.index)
+        self.repositories = RecordedRepositories(DiskRecords(self.layout, self.disk))
+        self.parts = DiskParts(self.layout, self.disk, self.locks, self.blobs)
+        self.totals = Totals(0, 0)
+
+    async def start(self) -> None:
+        """Open everything; this process has the store."""
+        self.disk.start()
+        self.locks.open()
+        await self.index.start()
+
+    async def stop(self) -> None:
+        """Close everything, in order."""
+        await self.blobs.idle()
+        await self.index.stop()
+        await self.disk.stop()
+        self.locks.close()
+
+    async def leave(self) -> None:
+        """Let the next daemon have the store."""
+        self.lock.close()
+
+    async def count(self) -> None:
+        """Renew the totals that metrics show."""
+        self.totals = await self.index.totals()
