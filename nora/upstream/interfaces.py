@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import attrs
@@ -20,13 +20,18 @@ class Incoming(Protocol):
     """The offset of the first byte that will be delivered: the one asked for, or 0 if the upstream knows no ranges."""
 
     def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
-        """Begin. `sink` is called with each chunk; the Deferred fires at a clean end and fails with `Broken`.
+        """Begin, once. `sink` is called with each chunk; the Deferred fires at a clean end and fails with `Broken`.
 
-        Silence for the upstream's `read_timeout` while not paused is `Broken` too.
+        A clean end is the last byte of `size`, or where that is None the end of the chunks. Silence for the upstream's
+        `read_timeout` while not paused is `Broken` too, and so are more bytes than `size`. Cancelling the Deferred
+        aborts. What `sink` raises aborts, and is what the Deferred fails with.
         """
 
     def pause(self) -> None:
-        """Stop reading from the socket until `resume`; the time of silence stands still."""
+        """Stop reading from the socket until `resume`; the time of silence stands still.
+
+        Bytes that were read already, at most 128 KiB, may still reach the sink, and so may the end.
+        """
 
     def resume(self) -> None:
         """Go on reading."""
@@ -67,6 +72,14 @@ class Candidate:
 
     repository: Repository
     upstream: Upstream
+
+
+def repositories_of(candidates: Iterable[Candidate]) -> list[tuple[Repository, str]]:
+    """List the candidates' repositories in order, each once, with the name of the first upstream for it."""
+    seen: dict[Repository, str] = {}
+    for candidate in candidates:
+        seen.setdefault(candidate.repository, candidate.upstream.name)
+    return list(seen.items())
 
 
 @attrs.frozen

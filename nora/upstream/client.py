@@ -1,0 +1,198 @@
+"""One upstream's HTTP client: redirects by our own rules, and failures in the domain's words.
+
+It sends GET and HEAD only. A token goes to the origin that it was made for, and to no other: when a redirect changes
+scheme, host or port it is dropped, and not taken up again if a later one leads back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
+from treq.client import HTTPClient
+from twisted.internet import error
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
+
+from nora.oci.errors import NoraError, TimedOut, Unavailable, Unverified
+from nora.upstream.bodies import abort_body, drain_body, read_body
+from nora.upstream.guard import Guard
+from nora.upstream.origin import BadURL, Origin, follow, path_of
+from nora.upstream.transport import Encoded, Oversized
+
+MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REASONS = 50
+
+
+_WORDS: tuple[tuple[tuple[type[BaseException], ...], type[Exception], str], ...] = (
+    ((CancelledError, error.ConnectingCancelledError), CancelledError, "cancelled"),
+    ((error.TimeoutError, error.TCPTimedOutError), TimedOut, "no connection in time"),
+    ((error.ConnectionRefusedError,), Unavailable, "connection refused"),
+    ((error.ConnectError,), Unavailable, "no connection"),
+    ((VerificationError, CertificateError), Unavailable, "its certificate is not for this host"),
+)
+
+
+TokenFor = Callable[[Origin, str], str | None]
+"""Gives the token for a request to a path of an origin, None for none."""
+
+
+def _no_token(_: Origin, __: str) -> None:
+    """Stay anonymous."""
+
+
+class Answer:
+    """A final response: `status`, the `origin` it came from and the `path` there, and its body, to be ended once.
+
+    `token` is the one that the last request carried, None when it had none.
+    """
+
+    def __init__(self, response: IResponse, url: str, token: str | None, clock: IReactorTime) -> None:
+        self.status = int(response.code)
+        self.origin = Origin.of(url)
+        self.path = path_of(url)
+        self.token = token
+        self._response = response
+        self._clock = clock
+        self._taken = False
+
+    @property
+    def length(self) -> int | None:
+        """The length of the body that follows, in bytes; None when it is not told. 0 after HEAD."""
+        length = self._response.length
+        return None if length is UNKNOWN_LENGTH else int(length)
+
+    def headers(self, name: str) -> list[str]:
+        """Give every line of a header."""
+        return [
+            line.decode("latin-1")
+            for line in self._response.headers.getRawHeaders(name.encode("ascii")) or []
+        ]
+
+    def header(self, name: str) -> str | None:
+        """Give a header that is sent once; None when it is missing, or there more than once and not the same."""
+        lines = set(self.headers(name))
+        return lines.pop() if len(lines) == 1 else None
+
+    def take(self) -> IResponse:
+        """Hand over the response, and with it the duty to end its body."""
+        self._taken = True
+        return self._response
+
+    def read(self, limit: int) -> Deferred[bytes]:
+        """Give the whole body, as `nora.upstream.bodies.read_body`."""
+        return read_body(self.take(), limit)
+
+    async def drain(self) -> None:
+        """Be done with the body, keeping the connection if it is short and comes within a second."""
+        if not self._taken:
+            await drain_body(self.take(), self._clock)
+
+    def abort(self) -> None:
+        """Be done with the body by closing the connection."""
+        if not self._taken:
+            abort_body(self.take())
+
+
+class Client:
+    """Asks one upstream, and whomever it redirects to."""
+
+    def __init__(self, http: HTTPClient, clock: IReactorTime, guard: Guard | None = None) -> None:
+        self._http = http
+        self._clock = clock
+        self._guard = guard
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], token_for: TokenFor = _no_token
+    ) -> Answer:
+        """Ask, and follow at most 5 redirects; `token_for(origin, path)` gives the bearer token for each on the way.
+
+        Raises `Unavailable` (or `TimedOut`) when no answer comes, `Unverified` for an answer that cannot be used. How
+        long all of it takes is the caller's to bound; the caller ends the answer's body.
+        """
+        left: set[Origin] = set()
+        for _ in range(MAX_REDIRECTS + 1):
+            origin = Origin.of(url)
+            token = None if origin in left else token_for(origin, path_of(url))
+            response = await self._send(method, url, headers, token)
+            answer = Answer(response, url, token, self._clock)
+            if answer.status not in _REDIRECTS:
+                return answer
+            location = answer.header("Location")
+            await answer.drain()
+            try:
+                url = follow(url, location or "")
+            except BadURL as bad:
+                raise Unverified(f"redirected to {bad}") from None
+            if Origin.of(url) != origin:
+                left.add(origin)
+        raise Unverified(f"redirected more than {MAX_REDIRECTS} times")
+
+    async def _send(self, method: str, url: str, headers: Mapping[str, str], token: str | None) -> IResponse:
+        sent = Headers({name: [value] for name, value in headers.items()})
+        if token is not None:
+            sent.setRawHeaders("Authorization", [f"Bearer {token}"])
+        try:
+            response: IResponse = await self._http.request(
+                method,
+                url,
+                headers=sent,
+                allow_redirects=False,
+                unbuffered=True,
+                reactor=cast(Any, self._clock),
+            )
+        except Exception as failed:
+            raise self._explain(failed, Origin.of(url)) from None
+        return response
+
+    def _explain(self, failed: Exception, origin: Origin) -> Exception:
+        """Say in the domain's words why no response came."""
+        if isinstance(failed, error.DNSLookupError):
+            if self._guard is not None and self._guard.refuses(origin.host):
+                return Unverified(f"sent to {origin.host}, whose address is not public")
+            return Unavailable(f"the name {origin.host} does not resolve")
+        for reason in _reasons(failed):
+            explained = _explain_one(reason)
+            if explained is not None:
+                return explained
+        return Unavailable("the connection broke before the answer")
+
+
+def _reasons(failed: BaseException) -> Iterator[BaseException]:
+    """Unpack what Twisted's client wraps, outermost first."""
+    pending: list[BaseException] = [failed]
+    for _ in range(_MAX_REASONS):
+        if not pending:
+            return
+        reason = pending.pop(0)
+        yield reason
+        inner = getattr(reason, "reasons", None) or ()
+        pending.extend(each.value for each in inner if isinstance(each, Failure) and each.value is not None)
+
+
+def _explain_one(reason: BaseException) -> Exception | None:
+    """Explain one reason alone; None when it says too little."""
+    if isinstance(reason, NoraError):
+        return reason
+    if isinstance(reason, Oversized | Encoded):
+        return Unverified(str(reason))
+    if isinstance(reason, SSL.Error):
+        return Unavailable(f"TLS failed: {_openssl_words(reason)}")
+    for kinds, explained, words in _WORDS:
+        if isinstance(reason, kinds):
+            return explained(words)
+    return None
+
+
+def _openssl_words(failed: SSL.Error) -> str:
+    """Give OpenSSL's own reason, such as `certificate verify failed`."""
+    try:
+        return str(failed.args[0][0][2])[:100]
+    except (IndexError, TypeError):
+        return "no handshake"

@@ -1,0 +1,310 @@
+"""One upstream registry: the distribution-spec's pull endpoints, asked as a careful client asks them.
+
+What an upstream says is outside: a manifest is verified before it is given on, a descriptor is built only from what
+parses, and a blob's framing is checked here while its digest is the reader's to check. Every way to fail is one outcome
+(`nora.upstream.outcomes`), whose message never holds a URL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+import attrs
+from treq.client import HTTPClient
+from treq.cookies import IndexableCookieJar
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IAgent
+
+from nora.concurrency import Background
+from nora.oci import ACCEPTED_MEDIA_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Manifest, Reference
+from nora.oci.errors import InvalidDigest, Limited, NoraError, Unverified
+from nora.upstream.budget import within
+from nora.upstream.client import Answer, Client
+from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
+from nora.upstream.guard import Guard
+from nora.upstream.incoming import Transfer
+from nora.upstream.limits import Limits, parse_remaining
+from nora.upstream.observer import Observer, Unobserved
+from nora.upstream.origin import Origin
+from nora.upstream.outcomes import Absent, Attempt
+from nora.upstream.ranges import check_partial
+from nora.upstream.tokens import Fetched, Tokens
+from nora.upstream.transport import BoundedPool, build_agent
+
+T = TypeVar("T")
+
+HEAD, MANIFEST, BLOB = "head", "manifest", "blob"
+"""The kinds of request that upstreams limit apart."""
+
+_ACCEPT = ", ".join(ACCEPTED_MEDIA_TYPES)
+_LENGTH = re.compile(r"[0-9]{1,18}\Z")
+_NO_HEAD = frozenset({405, 501})
+
+
+@attrs.frozen
+class State:
+    """How one upstream has done lately; times are seconds since the epoch, None for never."""
+
+    last_success: float | None = None
+    """When it last answered for sure: that it has something, or that it has not."""
+    last_error: str | None = None
+    last_error_at: float | None = None
+
+
+class Registry:
+    """The `nora.upstream.interfaces.Upstream` of a real registry at `url`, a http or https URL.
+
+    `proxy_timeout` bounds an exchange up to its response's headers, and then once more a manifest's body;
+    `read_timeout` is the longest silence in a blob's; both in seconds. Raises `ValueError` for a URL that cannot be
+    one.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        namespace: str,
+        url: str,
+        agent: IAgent,
+        clock: IReactorTime,
+        proxy_timeout: float,
+        read_timeout: float,
+        guard: Guard | None = None,
+        pool: BoundedPool | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        origin = Origin.of(url)
+        self.name = name
+        self.namespace = namespace
+        self.url = str(origin)
+        self._base = url.partition("?")[0].partition("#")[0].rstrip("/").removesuffix("/v2")
+        self._clock = clock
+        self._proxy_timeout = proxy_timeout
+        self._read_timeout = read_timeout
+        self._pool = pool
+        self._observer: Observer = Unobserved() if observer is None else observer
+        self._background = Background()
+        self._limits = Limits(clock)
+        self._state = State()
+        self._client = Client(HTTPClient(agent, _NoCookies()), clock, guard)
+        tokens = Tokens(self._fetch_token, clock, self._background, self._token_asked)
+        self._exchange = Exchange(self._client, tokens, origin, clock)
+
+    def state(self) -> State:
+        """Tell how it has done lately."""
+        return self._state
+
+    async def close(self) -> None:
+        """Close what is idle, keep no connection any more, and stop asking for tokens. Exchanges under way go on."""
+        self._background.cancel()
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def describe(self, repository: str, reference: Reference) -> Descriptor:
+        """As `Upstream.describe`."""
+        described = await self._observed(HEAD, self._describe(repository, reference))
+        return described if described is not None else (await self.manifest(repository, reference)).descriptor
+
+    async def manifest(self, repository: str, reference: Reference) -> Manifest:
+        """As `Upstream.manifest`."""
+        return await self._observed(MANIFEST, self._manifest(repository, reference))
+
+    async def describe_blob(self, repository: str, digest: Digest) -> int | None:
+        """As `Upstream.describe_blob`."""
+        return await self._observed(HEAD, self._describe_blob(repository, digest))
+
+    async def blob(self, repository: str, digest: Digest, start: int = 0) -> Transfer:
+        """As `Upstream.blob`."""
+        return await self._observed(BLOB, self._blob(repository, digest, start))
+
+    async def _describe(self, repository: str, reference: Reference) -> Descriptor | None:
+        """Ask by HEAD; None when the answer does not tell enough."""
+        answer = await self._ask("HEAD", f"{repository}/manifests/{reference}", {"Accept": _ACCEPT})
+        if answer.status in _NO_HEAD:
+            await answer.drain()
+            return None
+        await self._require(answer, HEAD)
+        await answer.drain()
+        digest: Digest | None = _digest_of(answer)
+        if isinstance(reference, Digest):
+            _check_digest(answer, reference)
+            digest = reference
+        kind, size = _media_type_of(answer), _length_of(answer)
+        if digest is None or size is None or size > MAX_MANIFEST_SIZE or kind not in ACCEPTED_MEDIA_TYPES:
+            return None
+        return Descriptor(kind, digest, size)
+
+    async def _manifest(self, repository: str, reference: Reference) -> Manifest:
+        answer = await self._ask("GET", f"{repository}/manifests/{reference}", {"Accept": _ACCEPT})
+        await self._require(answer, MANIFEST)
+        if answer.length is not None and answer.length > MAX_MANIFEST_SIZE:
+            answer.abort()
+            raise Unverified("the manifest is larger than 4 MiB")
+        body = await within(self._clock, self._proxy_timeout, _whole(answer))
+        self._observer.received(self.name, len(body))
+        wanted = reference if isinstance(reference, Digest) else _digest_of(answer)
+        return Manifest.verify(body, answer.header("Content-Type") or "", wanted)
+
+    async def _describe_blob(self, repository: str, digest: Digest) -> int | None:
+        answer = await self._ask("HEAD", f"{repository}/blobs/{digest}", {"Accept": "*/*"})
+        await self._require(answer, HEAD)
+        await answer.drain()
+        _check_digest(answer, digest)
+        if _media_type_of(answer) == "text/html":
+            raise Unverified("it answered with a web page")
+        return _length_of(answer)
+
+    async def _blob(self, repository: str, digest: Digest, start: int) -> Transfer:
+        headers = {"Accept": "*/*"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        answer = await self._ask("GET", f"{repository}/blobs/{digest}", headers)
+        if answer.status == 206 and start:
+            try:
+                size = check_partial(answer.header("Content-Range"), start, answer.length)
+            except Unverified:
+                answer.abort()
+                raise
+        else:
+            await self._require(answer, BLOB)
+            size, start = answer.length, 0
+        return Transfer(
+            answer.take(),
+            size,
+            start,
+            clock=self._clock,
+            read_timeout=self._read_timeout,
+            received=lambda count: self._observer.received(self.name, count),
+        )
+
+    async def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+        """Put one question within the budget."""
+        repository = path.rpartition("/")[0].rpartition("/")[0]
+        work = self._exchange.ask(method, f"{self._base}/v2/{path}", repository, headers)
+        return await within(self._clock, self._proxy_timeout, work, late=Answer.abort)
+
+    async def _require(self, answer: Answer, kind: str) -> None:
+        """Raise what `answer` means unless it is a 200; then its body is ended too."""
+        remaining = parse_remaining(answer.header("ratelimit-remaining"))
+        if remaining is not None:
+            self._observer.quota(self.name, remaining)
+        if answer.status == 200:
+            return
+        refusal = self._exchange.refusal(answer)
+        if answer.status == 400 and await within(self._clock, self._proxy_timeout, says_invalid_name(answer)):
+            refusal = Absent("such a name cannot exist there")
+        await answer.drain()
+        if isinstance(refusal, Limited):
+            self._limits.remember(kind, refusal.retry_after)
+        raise refusal
+
+    async def _observed(self, kind: str, work: Coroutine[Any, Any, T]) -> T:
+        """Do `work`, and tell the observer and the state how it went; while `kind` is limited, do nothing at all."""
+        try:
+            self._limits.check(kind)
+        except Limited:
+            work.close()
+            raise
+        since = self._clock.seconds()
+        outcome = "unavailable"
+        try:
+            result = await work
+            outcome = "found"
+            self._succeeded()
+            return result
+        except CancelledError:
+            outcome = "cancelled"
+            raise
+        except NoraError as error:
+            outcome = Attempt(self.name, error).outcome
+            if isinstance(error, Absent):
+                self._succeeded()
+            else:
+                self._state = attrs.evolve(
+                    self._state, last_error=error.message, last_error_at=self._clock.seconds()
+                )
+            raise
+        finally:
+            self._observer.answered(self.name, kind, outcome, self._clock.seconds() - since)
+
+    def _succeeded(self) -> None:
+        self._state = attrs.evolve(self._state, last_success=self._clock.seconds())
+
+    def _fetch_token(self, url: str) -> Deferred[Fetched]:
+        return within(self._clock, self._proxy_timeout, fetch_token(self._client, self._clock, url))
+
+    def _token_asked(self) -> None:
+        self._observer.token(self.name)
+
+
+class _NoCookies(IndexableCookieJar):
+    """A jar that keeps nothing: no registry needs cookies, and a jar has no bound."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Leave them."""
+
+
+async def _whole(answer: Answer) -> bytes:
+    return await answer.read(MAX_MANIFEST_SIZE)
+
+
+def _digest_of(answer: Answer) -> Digest | None:
+    """Read `Docker-Content-Digest`: a hint to verify, None where it is missing or not understood."""
+    try:
+        return Digest.parse((answer.header("Docker-Content-Digest") or "").strip())
+    except InvalidDigest:
+        return None
+
+
+def _check_digest(answer: Answer, wanted: Digest) -> None:
+    """Raise `Unverified` when the answer says that it is about another digest than `wanted`."""
+    told = _digest_of(answer)
+    if told is not None and told.algorithm == wanted.algorithm and told != wanted:
+        raise Unverified("it answered with another digest than the one asked for")
+
+
+def _media_type_of(answer: Answer) -> str:
+    """Read the `Content-Type` without its parameters; empty when there is none."""
+    return (answer.header("Content-Type") or "").partition(";")[0].strip().lower()
+
+
+def _length_of(answer: Answer) -> int | None:
+    """Read the `Content-Length` of an answer to HEAD."""
+    told = (answer.header("Content-Length") or "").strip()
+    return int(told) if _LENGTH.match(told) else None
+
+
+def build_registry(
+    reactor: Any,
+    *,
+    name: str,
+    namespace: str,
+    url: str,
+    connect_timeout: float = 5.0,
+    proxy_timeout: float = 60.0,
+    read_timeout: float = 30.0,
+    ca_file: str | None = None,
+    observer: Observer | None = None,
+) -> Registry:
+    """Build a registry on `reactor` with a guarded agent of its own.
+
+    `ca_file` is a PEM file whose certificates are trusted instead of the system's. Raises `ValueError` for a bad URL or
+    file and `OSError` when the file cannot be read.
+    """
+    guard = Guard(Origin.of(url).host)
+    agent, pool = build_agent(reactor, guard, connect_timeout, ca_file)
+    return Registry(
+        name=name,
+        namespace=namespace,
+        url=url,
+        agent=agent,
+        clock=reactor,
+        proxy_timeout=proxy_timeout,
+        read_timeout=read_timeout,
+        guard=guard,
+        pool=pool,
+        observer=observer,
+    )

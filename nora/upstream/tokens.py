@@ -1,0 +1,207 @@
+"""Bearer tokens: the dance that a registry's 401 asks for (the distribution project's token specification).
+
+Tokens are kept per origin, credential and scope for 5 minutes or their `expires_in`, whichever is shorter, fetched
+once for all who wait, and asked for before the first request to a repository once the origin's token service is known.
+The scope is that of the repository wanted, never the one a challenge echoes, which may be a placeholder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+
+from nora.concurrency import Background, SingleFlight
+from nora.oci.errors import Limited, Unavailable
+from nora.upstream.challenge import Challenge
+from nora.upstream.origin import BadURL, Origin
+from nora.upstream.outcomes import Absent
+
+LIFETIME = 300.0
+"""The longest that a token is used, in seconds."""
+MARGIN = 5.0
+"""How long before its end a token is not used any more, in seconds."""
+MAX_TOKENS = 10_000
+MAX_TOKEN_ANSWER = 64 * 1024
+"""The longest answer of a token service, in bytes."""
+
+_MAX_SERVICES = 64
+_TOKEN = re.compile(r"[\x21-\x7e]{1,32768}\Z")
+_REPOSITORY_SCOPE = "repository:"
+
+
+@attrs.frozen
+class Fetched:
+    """A token service's answer; `retry_after` in seconds, None when it did not say."""
+
+    status: int
+    body: bytes = attrs.field(repr=False)
+    retry_after: int | None = None
+
+
+@attrs.frozen
+class Service:
+    """Where an origin's tokens come from. `scope` is set only where one scope serves all repositories."""
+
+    realm: str
+    service: str | None
+    scope: str | None
+
+    @classmethod
+    def of(cls, challenge: Challenge) -> Service:
+        """Read it from a Bearer challenge."""
+        told = challenge.parameters.get("scope")
+        fixed = told if told and not told.startswith(_REPOSITORY_SCOPE) else None
+        return cls(challenge.parameters.get("realm", ""), challenge.parameters.get("service") or None, fixed)
+
+    def scope_for(self, repository: str) -> str:
+        """Tell the scope to ask for."""
+        return self.scope or f"{_REPOSITORY_SCOPE}{repository}:pull"
+
+    def url_for(self, repository: str, origin: Origin) -> str:
+        """Give the URL to ask; a query that the realm has of its own stays.
+
+        Raises `Unavailable` for an unsafe realm.
+        """
+        try:
+            scheme = Origin.of(self.realm).scheme
+        except BadURL as bad:
+            raise Unavailable(f"its challenge names {bad}") from None
+        if scheme == "http" and origin.scheme == "https":
+            raise Unavailable("its challenge leads from https to http")
+        query = [("service", self.service)] if self.service else []
+        query.append(("scope", self.scope_for(repository)))
+        realm = self.realm.partition("#")[0]
+        return f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
+
+
+@attrs.frozen
+class Token:
+    """A bearer token. `fresh` tells the service that gave it just now, None when it was kept from before."""
+
+    text: str = attrs.field(repr=lambda _: "***")
+    fresh: Service | None = None
+
+
+Fetch = Callable[[str], Awaitable[Fetched]]
+_Key = tuple[Origin, str | None, str]
+
+
+class Tokens:
+    """The tokens of one upstream and of whomever it redirects to.
+
+    `fetch` asks a URL, bounded in time and in `MAX_TOKEN_ANSWER`; `asked` is called for each request to a token
+    service.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        clock: IReactorTime,
+        background: Background,
+        asked: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._asked = asked
+        self._kept: OrderedDict[_Key, tuple[str, float]] = OrderedDict()
+        self._services: OrderedDict[Origin, Service] = OrderedDict()
+        self._flights: SingleFlight[tuple[_Key, Service], str] = SingleFlight(background)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    async def ahead(self, origin: Origin, repository: str) -> Token | None:
+        """Give a token to begin with: a kept one, or a new one where the token service is known; else None.
+
+        Raises what `renew` does.
+        """
+        service = self._services.get(origin)
+        if service is None:
+            return None
+        kept = self.kept(origin, repository)
+        return kept if kept is not None else await self._obtain(origin, repository, service)
+
+    async def renew(self, origin: Origin, repository: str, challenge: Challenge | None) -> Token | None:
+        """Give a new token, as `challenge` (or the last one known) asks; None when there never was one.
+
+        Raises `Absent` with `denied` when the token service refuses an anonymous client, `Limited` and `Unavailable`.
+        """
+        if challenge is not None:
+            service = Service.of(challenge)
+            self._services[origin] = service
+            self._services.move_to_end(origin)
+            if len(self._services) > _MAX_SERVICES:
+                self._services.popitem(last=False)
+        elif origin not in self._services:
+            return None
+        return await self._obtain(origin, repository, self._services[origin])
+
+    def kept(self, origin: Origin, repository: str) -> Token | None:
+        """Give the kept token that is still good, None when there is none."""
+        service = self._services.get(origin)
+        if service is None:
+            return None
+        key = (origin, None, service.scope_for(repository))
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        if kept[1] <= self._clock.seconds():
+            del self._kept[key]
+            return None
+        self._kept.move_to_end(key)
+        return Token(kept[0])
+
+    def refused(self, origin: Origin, repository: str, token: str) -> None:
+        """Drop `token`, unless another has taken its place."""
+        service = self._services.get(origin)
+        if service is not None:
+            key = (origin, None, service.scope_for(repository))
+            if self._kept.get(key, ("", 0.0))[0] == token:
+                del self._kept[key]
+
+    async def _obtain(self, origin: Origin, repository: str, service: Service) -> Token:
+        url = service.url_for(repository, origin)
+        key = (origin, None, service.scope_for(repository))
+        text = await self._flights.run((key, service), lambda: self._ask(url, key))
+        return Token(text, service)
+
+    async def _ask(self, url: str, key: _Key) -> str:
+        since = self._clock.seconds()
+        self._asked()
+        answer = await self._fetch(url)
+        text, lifetime = _read(answer)
+        if lifetime > MARGIN:
+            self._kept[key] = (text, since + lifetime - MARGIN)
+            self._kept.move_to_end(key)
+            if len(self._kept) > MAX_TOKENS:
+                self._kept.popitem(last=False)
+        return text
+
+
+def _read(answer: Fetched) -> tuple[str, float]:
+    """Read the token and its lifetime in seconds from the service's answer."""
+    if answer.status in (401, 403):
+        raise Absent("the token service refuses an anonymous pull", denied=True)
+    if answer.status == 429:
+        raise Limited("the token service asks to wait", answer.retry_after)
+    if answer.status != 200:
+        raise Unavailable(f"the token service answered {answer.status}")
+    try:
+        document = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise Unavailable("the token service's answer is not a JSON object")
+    text = document.get("token") or document.get("access_token")
+    if not isinstance(text, str) or not _TOKEN.match(text):
+        raise Unavailable("the token service's answer has no token")
+    told = document.get("expires_in")
+    if not isinstance(told, int | float) or isinstance(told, bool) or not told > 0:
+        return text, LIFETIME
+    return text, float(min(told, LIFETIME))

@@ -1,0 +1,188 @@
+"""Connections to one upstream: Twisted's agent, with the bounds and the manners it lacks.
+
+What is added to `twisted.web.client`, each for a reason that was seen:
+
+- Response headers are bounded as a whole (the parser bounds a line only), and a line may be longer than its 16 KiB,
+  because some registries sign very long redirects.
+- Giving a body up closes the connection for real. `loseConnection` waits for a TLS peer that may never answer.
+- `Accept-Encoding` is `identity` whatever treq adds, and an encoded answer is refused: its length and digest would not
+  be the content's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ITransport
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.python.failure import Failure
+from twisted.python.filepath import FilePath
+from twisted.web._newclient import HTTP11ClientProtocol, Request
+from twisted.web.client import (
+    Agent,
+    BrowserLikePolicyForHTTPS,
+    HostnameCachingHTTPSPolicy,
+    HTTPConnectionPool,
+    _HTTP11ClientFactory,
+)
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import directlyProvides, implementer, providedBy
+
+from nora import __version__
+from nora.upstream.bodies import abort_body
+from nora.upstream.guard import Guard, GuardedReactor
+
+MAX_HEADER_LINE = 64 * 1024
+"""The longest status or header line taken, in bytes."""
+MAX_HEADERS = 256 * 1024
+"""The longest response head taken, in bytes, interim responses included; one read of the socket may exceed it."""
+USER_AGENT = f"nora/{__version__}"
+VIA = "1.1 nora"
+
+_PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
+_PEM_END = b"-----END CERTIFICATE-----"
+
+
+class Oversized(Exception):
+    """The head of a response is past its bounds."""
+
+
+class Encoded(Exception):
+    """A response came in a content coding that was not asked for."""
+
+
+class AbortingTransport:
+    """A transport whose every way of ending is `abortConnection`.
+
+    A client that gives up has nothing left to say: its request went out whole, and what the peer still sends is
+    unwanted.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        directlyProvides(self, providedBy(transport))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def stopProducing(self) -> None:
+        """Close the connection now."""
+        self._transport.abortConnection()
+
+    def loseConnection(self) -> None:
+        """Close the connection now."""
+        self._transport.abortConnection()
+
+
+class BoundedProtocol(HTTP11ClientProtocol):
+    """Twisted's client protocol with bounds on the head of a response."""
+
+    _head = -1
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """Begin on `transport`, which will end by abortion only."""
+        super().makeConnection(AbortingTransport(transport))  # type: ignore[no-untyped-call]
+
+    def request(self, request: Request) -> Deferred[IResponse]:
+        """Send `request`; the Deferred fails with `Oversized` among its reasons when the head is past its bounds."""
+        self._head = 0
+        answered = super().request(request)
+        if self._parser is not None:
+            self._parser.MAX_LENGTH = MAX_HEADER_LINE
+        return answered.addBoth(self._head_ended)
+
+    def dataReceived(self, bytes: bytes) -> None:
+        """Count what comes before the headers' end."""
+        if self._head >= 0:
+            self._head += len(bytes)
+        super().dataReceived(bytes)  # type: ignore[no-untyped-call]
+        if self._head > MAX_HEADERS:
+            self._head = -1
+            oversized = Oversized("the response's headers are too large")
+            self._giveUp(Failure(oversized))  # type: ignore[no-untyped-call]
+
+    def _head_ended(self, result: Any) -> Any:
+        self._head = -1
+        return result
+
+
+class _BoundedFactory(_HTTP11ClientFactory):
+    """Makes the protocols of a `BoundedPool`."""
+
+    def buildProtocol(self, addr: object) -> BoundedProtocol:
+        return BoundedProtocol(self._quiescentCallback)  # type: ignore[no-untyped-call]
+
+
+class BoundedPool(HTTPConnectionPool):
+    """A pool of such connections, up to 20 idle ones a host, for a minute each."""
+
+    _factory = _BoundedFactory
+    _closed = False
+    maxPersistentPerHost = 20
+    cachedConnectionTimeout = 60
+
+    async def close(self) -> None:
+        """Close what is idle now, and whatever becomes idle later."""
+        self._closed = True
+        await self.closeCachedConnections()  # type: ignore[no-untyped-call]
+
+    def _putConnection(self, key: object, connection: BoundedProtocol) -> None:
+        if self._closed:
+            cast(Any, connection.transport).loseConnection()
+        else:
+            super()._putConnection(key, connection)  # type: ignore[no-untyped-call]
+
+
+@implementer(IAgent)
+class PlainAgent:
+    """An agent that asks for the identity coding alone and says who it is."""
+
+    def __init__(self, agent: IAgent) -> None:
+        self._agent = agent
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """Send the request; the Deferred fails with `Encoded` for a body in another coding."""
+        plain = Headers() if headers is None else headers.copy()
+        plain.setRawHeaders(b"Accept-Encoding", [b"identity"])
+        plain.setRawHeaders(b"User-Agent", [USER_AGENT.encode("ascii")])
+        plain.setRawHeaders(b"Via", [VIA.encode("ascii")])
+        return self._agent.request(method, uri, plain, bodyProducer).addCallback(self._check)
+
+    def _check(self, response: IResponse) -> IResponse:
+        codings = response.headers.getRawHeaders(b"Content-Encoding") or []
+        if all(coding.strip().lower() in (b"", b"identity") for coding in codings):
+            return response
+        if response.code >= 300:  # only its status counts; nobody shall unpack its body
+            response.headers.removeHeader(b"Content-Encoding")
+            return response
+        abort_body(response)
+        raise Encoded("the answer is compressed, though identity was asked for")
+
+
+def trust_root(ca_file: str) -> Any:
+    """Read the certificates of a PEM file, to trust these alone. Raises `OSError`; `ValueError` when none is in it."""
+    pem = FilePath(ca_file).getContent()
+    certificates = [
+        Certificate.loadPEM(part + _PEM_END + b"\n") for part in pem.split(_PEM_END) if _PEM_BEGIN in part
+    ]
+    if not certificates:
+        raise ValueError("no certificate in the CA file")
+    return trustRootFromCertificates(certificates)
+
+
+def build_agent(
+    reactor: Any, guard: Guard, connect_timeout: float, ca_file: str | None
+) -> tuple[PlainAgent, BoundedPool]:
+    """Build one upstream's agent and its pool. `connect_timeout` in seconds bounds each attempt to connect."""
+    guarded = GuardedReactor(reactor, guard)
+    pool = BoundedPool(guarded)  # type: ignore[no-untyped-call]
+    policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trust_root(ca_file) if ca_file else None))
+    return PlainAgent(Agent(guarded, policy, connectTimeout=connect_timeout, pool=pool)), pool

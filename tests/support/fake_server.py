@@ -1,0 +1,339 @@
+"""The server inside `tests.support.fake_upstream`: connections, paths, tokens, bodies that go wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import attrs
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+from twisted.web import resource, server
+from zope.interface import implementer
+
+from nora.oci import Digest
+
+if TYPE_CHECKING:
+    from tests.support.fake_upstream import FakeUpstream
+
+_CHUNK = 64 * 1024
+_TURNS = 20
+_PAGE = b"<!doctype html><title>Sign in</title><p>Please accept the terms of this network."
+_CONTENT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<reference>[^/]+)\Z")
+_RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)\Z")
+
+
+@attrs.frozen
+class Fault:
+    """What goes wrong with an answer. Everything left alone stays right; None means no such fault."""
+
+    status: int | None = None
+    """This status with a small JSON error in place of the answer."""
+    code: str = "DENIED"
+    """The error code in that body."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Headers set on the answer, last; an empty value removes the header."""
+    html: bool = False
+    """A web page with status 200 in place of the answer."""
+    redirect: str | None = None
+    """A 307 with this `Location`; `{path}` in it becomes the request's path."""
+    corrupt: bool = False
+    """The body's last byte is another."""
+    truncate: int | None = None
+    """The connection is cut after this many bytes of the body."""
+    stall: int | None = None
+    """After this many bytes of the body nothing more comes until `release`."""
+    rate: int | None = None
+    """The body comes at this many bytes a second."""
+    hold: bool = False
+    """Nothing is answered until `release`."""
+    chunked: bool = False
+    """No Content-Length: the body comes in chunks."""
+    bare: bool = False
+    """Neither Content-Length nor chunks: the connection's end is the body's."""
+    no_ranges: bool = False
+    """A range is answered with the whole and 200."""
+    content_range: str | None = None
+    """A range is answered with this `Content-Range`."""
+    no_digest: bool = False
+    """No `Docker-Content-Digest`."""
+    drop: bool = False
+    """The connection is closed in place of an answer."""
+    times: int | None = None
+    """How many answers it spoils; None for all."""
+    method: str | None = None
+    """The method that it is for; None for all."""
+
+
+@attrs.frozen
+class Seen:
+    """One request as it came; names of headers are lower-case."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]
+
+
+def serve(upstream: FakeUpstream) -> Factory:
+    """Make the factory that answers for `upstream`."""
+    site = server.Site(_Root(upstream), timeout=600)
+    site.requestFactory = _Request
+    return _Doorman(upstream, site)
+
+
+class _Doorman(Factory):
+    """Counts connections, and closes them at the door when told to."""
+
+    noisy = False
+
+    def __init__(self, upstream: FakeUpstream, site: server.Site) -> None:
+        self._upstream = upstream
+        self._site = site
+
+    def startFactory(self) -> None:
+        self._site.startFactory()
+
+    def stopFactory(self) -> None:
+        self._site.stopFactory()
+
+    def buildProtocol(self, addr: Any) -> Protocol | None:
+        if self._upstream.refusing:
+            self._upstream.connections += 1
+            return None
+        channel: Any = self._site.buildProtocol(addr)
+        made, lost = channel.makeConnection, channel.connectionLost
+        transports: list[Any] = []
+
+        def make_connection(transport: Any) -> None:
+            transports.append(transport)
+            self._upstream.came(transport)
+            made(transport)
+
+        def connection_lost(reason: Failure) -> None:
+            lost(reason)
+            self._upstream.went(transports.pop())
+
+        channel.makeConnection = make_connection
+        channel.connectionLost = connection_lost
+        protocol: Protocol = channel
+        return protocol
+
+
+class _Request(server.Request):
+    """A request that logs nothing and knows when its client left."""
+
+    gone = False
+
+    def process(self) -> None:
+        channel: Any = self.channel
+        channel.site.resource.render(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.gone = True
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
+class _Root(resource.Resource):
+    """All paths."""
+
+    isLeaf = True
+
+    def __init__(self, upstream: FakeUpstream) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._upstream = upstream
+
+    def render(self, request: Any) -> int:
+        """Answer, now or later."""
+        path, _, query = request.uri.decode("latin-1").partition("?")
+        headers = {
+            name.decode("latin-1").lower(): b", ".join(values).decode("latin-1")
+            for name, values in request.requestHeaders.getAllRawHeaders()
+        }
+        seen = Seen(request.method.decode("ascii"), path, parse_qs(query), headers)
+        fault = self._upstream.rule(seen.method, path)
+        if fault.hold:
+            self._upstream.held().addCallback(lambda _: self._answer(request, seen, fault))
+        elif fault.drop:
+            request.transport.abortConnection()
+        else:
+            self._answer(request, seen, fault)
+        self._upstream.note(seen)
+        return server.NOT_DONE_YET
+
+    def _answer(self, request: Any, seen: Seen, fault: Fault) -> None:
+        if request.gone:
+            return
+        if fault.html:
+            self._send(request, seen, fault, 200, _PAGE, "text/html; charset=utf-8")
+        elif fault.status is not None:
+            self._error(request, seen, fault, fault.status, fault.code)
+        elif fault.redirect is not None:
+            request.setHeader("Location", fault.redirect.replace("{path}", seen.path))
+            self._send(request, seen, fault, 307, b"<a href=elsewhere>Temporary Redirect</a>", "text/html")
+        elif self._upstream.presigned and "authorization" in seen.headers:
+            self._error(request, seen, fault, 400, "INVALID_ARGUMENT")
+        elif seen.path == "/token":
+            answer = self._upstream.issue(seen.query.get("scope", [""])[0])
+            self._send(request, seen, fault, 200, json.dumps(answer).encode(), "application/json")
+        else:
+            self._content(request, seen, fault)
+
+    def _content(self, request: Any, seen: Seen, fault: Fault) -> None:
+        upstream = self._upstream
+        found = _CONTENT.match(seen.path)
+        if upstream.auth and not self._allowed(seen, found["name"] if found else None):
+            request.setHeader("WWW-Authenticate", upstream.challenge.replace("{url}", upstream.url))
+            self._error(request, seen, fault, 401, "UNAUTHORIZED")
+        elif seen.path == "/v2/":
+            self._send(request, seen, fault, 200, b"{}", "application/json")
+        elif found is None:
+            self._error(request, seen, fault, 404, "UNSUPPORTED")
+        elif found["kind"] == "manifests":
+            manifest = upstream.manifests.get((found["name"], found["reference"]))
+            if manifest is None:
+                self._error(request, seen, fault, 404, "MANIFEST_UNKNOWN")
+            else:
+                body, media_type, digest = manifest
+                self._digest(request, fault, digest)
+                self._send(request, seen, fault, 200, body, media_type)
+        else:
+            blob = upstream.blobs.get((found["name"], found["reference"]))
+            if blob is None:
+                self._error(request, seen, fault, 404, "BLOB_UNKNOWN")
+            else:
+                self._digest(request, fault, Digest.parse(found["reference"]))
+                self._blob(request, seen, fault, blob)
+
+    def _allowed(self, seen: Seen, name: str | None) -> bool:
+        token = seen.headers.get("authorization", "").removeprefix("Bearer ")
+        if name is None:
+            return any(token == given for given, _ in self._upstream.valid)
+        return (token, f"repository:{name}:pull") in self._upstream.valid
+
+    def _digest(self, request: Any, fault: Fault, digest: Digest) -> None:
+        if not fault.no_digest:
+            request.setHeader("Docker-Content-Digest", str(digest))
+
+    def _blob(self, request: Any, seen: Seen, fault: Fault, blob: bytes) -> None:
+        ranged = _RANGE.match(seen.headers.get("range", ""))
+        if ranged is None or fault.no_ranges:
+            self._send(request, seen, fault, 200, blob, "application/octet-stream")
+            return
+        first = int(ranged[1])
+        last = min(int(ranged[2] or len(blob)), len(blob) - 1)
+        if first > last:
+            request.setHeader("Content-Range", f"bytes */{len(blob)}")
+            self._error(request, seen, fault, 416, "RANGE_INVALID")
+            return
+        request.setHeader("Content-Range", fault.content_range or f"bytes {first}-{last}/{len(blob)}")
+        self._send(request, seen, fault, 206, blob[first : last + 1], "application/octet-stream")
+
+    def _error(self, request: Any, seen: Seen, fault: Fault, status: int, code: str) -> None:
+        body = json.dumps({"errors": [{"code": code, "message": "so it is"}]}).encode()
+        self._send(request, seen, fault, status, body, "application/json")
+
+    def _send(
+        self, request: Any, seen: Seen, fault: Fault, status: int, body: bytes, media_type: str
+    ) -> None:
+        if fault.corrupt:
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        request.setResponseCode(status)
+        request.setHeader("Content-Type", media_type)
+        if fault.bare:
+            request.clientproto = b"HTTP/1.0"
+            request.channel.persistent = False
+        elif not fault.chunked:
+            request.setHeader("Content-Length", str(len(body)))
+        for name, value in fault.headers:
+            request.responseHeaders.removeHeader(name)
+            if value:
+                request.responseHeaders.addRawHeader(name, value)
+        if seen.method == "HEAD":
+            request.finish()
+        else:
+            _Body(self._upstream, request, seen.path, body, fault).start()
+
+
+@implementer(IPushProducer)
+class _Body:
+    """One body on its way out, no faster than the client reads."""
+
+    def __init__(self, upstream: FakeUpstream, request: Any, path: str, body: bytes, fault: Fault) -> None:
+        self._upstream = upstream
+        self._request = request
+        self._path = path
+        self._body = body
+        self._fault = fault
+        self._at = 0
+        self._stop = len(body) if fault.stall is None else min(fault.stall, len(body))
+        self._paused = False
+        self._ended = False
+        self._ticking: LoopingCall | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._request.registerProducer(self, True)
+        self._request.notifyFinish().addBoth(lambda _: self.stopProducing())
+        if self._fault.stall is not None:
+            self._upstream.held().addCallback(lambda _: self._unstall())
+        if self._fault.rate is None:
+            self._push()
+        else:
+            self._ticking = LoopingCall(self._tick, max(1, self._fault.rate // _TURNS))
+            self._ticking.clock = self._upstream.reactor
+            self._ticking.start(1 / _TURNS)
+
+    def pauseProducing(self) -> None:
+        """Wait: the client does not read."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Go on."""
+        self._paused = False
+        if self._ticking is None:
+            self._push()
+
+    def stopProducing(self) -> None:
+        """Forget it: the client left, or all is sent."""
+        self._ended = True
+        if self._ticking is not None and self._ticking.running:
+            self._ticking.stop()
+
+    def _unstall(self) -> None:
+        self._stop = len(self._body)
+        self._push()
+
+    def _tick(self, count: int) -> None:
+        if not self._paused:
+            self._write(count)
+
+    def _push(self) -> None:
+        while not self._paused and not self._ended and self._ticking is None:
+            if self._at >= self._stop and self._stop < len(self._body):
+                self._request.write(b"")  # the headers go out even when nothing of the body does
+                return
+            self._write(_CHUNK)
+
+    def _write(self, count: int) -> None:
+        if self._ended:
+            return
+        stop = self._stop if self._fault.truncate is None else min(self._stop, self._fault.truncate)
+        data = self._body[self._at : min(self._at + count, stop)]
+        self._at += len(data)
+        self._upstream.sent[self._path] += len(data)
+        self._request.write(data)
+        if self._fault.truncate is not None and self._at >= self._fault.truncate:
+            self._end()
+            self._request.transport.loseConnection()
+        elif self._at >= len(self._body):
+            self._end()
+            self._request.finish()
+
+    def _end(self) -> None:
+        self.stopProducing()
+        self._request.unregisterProducer()
