@@ -47,10 +47,6 @@ class SingleFlight(Generic[K, V]):
         except Exception as error:
             del self._flights[key]
             waiters.fail(error)
-        except BaseException as error:
-            del self._flights[key]
-            waiters.fail(error)
-            raise
         else:
             del self._flights[key]
             waiters.succeed(result)

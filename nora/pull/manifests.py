@@ -1,0 +1,95 @@
+"""Manifests in the store: read with their right, fetched once however many ask, stored before they are linked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.logger import Logger
+
+from nora.concurrency import Background, SingleFlight
+from nora.oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Manifest, Reference, Repository
+from nora.oci.errors import ManifestUnknown, NoSpace
+from nora.pull.interfaces import Answer
+from nora.storage.interfaces import Blobs, Index, Repositories
+from nora.upstream.chain import Found, first
+from nora.upstream.interfaces import Candidate
+
+Key = tuple[Reference, tuple[Candidate, ...]]
+
+
+class Manifests:
+    """The manifests of proxied repositories."""
+
+    _log = Logger()
+
+    def __init__(
+        self, blobs: Blobs, repositories: Repositories, index: Index, background: Background
+    ) -> None:
+        self._blobs = blobs
+        self._repositories = repositories
+        self._index = index
+        self._fetching: SingleFlight[Key, Found[Manifest]] = SingleFlight(background)
+        self._describing: SingleFlight[Key, Found[Descriptor]] = SingleFlight(background)
+
+    async def read(self, repository: Repository, digest: Digest) -> Answer | None:
+        """Read a stored manifest that `repository` may read; None when there is none."""
+        descriptor = await self._repositories.manifest(repository, digest)
+        if descriptor is None or descriptor.size > MAX_MANIFEST_SIZE:
+            return None
+        file = await self._blobs.open(digest, descriptor.size)
+        if file is None:
+            return None
+        file.close()
+        body = await self._blobs.read(digest, MAX_MANIFEST_SIZE)
+        if body is None or len(body) != descriptor.size:
+            return None
+        self._index.used(digest)
+        return Answer(descriptor, body)
+
+    async def has(self, repository: Repository, digest: Digest) -> Descriptor | None:
+        """Tell the descriptor of a stored manifest that `repository` may read."""
+        descriptor = await self._repositories.manifest(repository, digest)
+        if descriptor is None or self._blobs.size(digest) != descriptor.size:
+            return None
+        return descriptor
+
+    async def fetch(
+        self, candidates: Sequence[Candidate], reference: Reference
+    ) -> tuple[Found[Manifest], bool]:
+        """Get a manifest from the first candidate that has it and store it, once for all who ask at the time.
+
+        Tells as well whether it is stored: with a full disk it is not, and is served all the same. Raises what the
+        candidates' outcomes come to.
+        """
+        key = (reference, tuple(candidates))
+        found = await self._fetching.run(key, lambda: self._fetch(*key))
+        return found, await self.has(found.candidate.repository, found.value.digest) is not None
+
+    async def _fetch(self, reference: Reference, candidates: tuple[Candidate, ...]) -> Found[Manifest]:
+        async def ask(candidate: Candidate) -> Manifest:
+            return await candidate.upstream.manifest(candidate.repository.name, reference)
+
+        found = await first(candidates, ask, ManifestUnknown)
+        await self._store(found.candidate.repository, found.value)
+        return found
+
+    async def describe(self, candidates: Sequence[Candidate], reference: Reference) -> Found[Descriptor]:
+        """Ask for a manifest's descriptor, once for all who ask at the time; raises as `fetch` does."""
+        key = (reference, tuple(candidates))
+        return await self._describing.run(key, lambda: self._describe(*key))
+
+    async def _describe(self, reference: Reference, candidates: tuple[Candidate, ...]) -> Found[Descriptor]:
+        async def ask(candidate: Candidate) -> Descriptor:
+            return await candidate.upstream.describe(candidate.repository.name, reference)
+
+        return await first(candidates, ask, ManifestUnknown)
+
+    async def _store(self, repository: Repository, manifest: Manifest) -> None:
+        """Bytes before the link. A disk that takes neither costs the cache, not the answer."""
+        try:
+            await self._blobs.add(manifest.body, manifest.digest)
+            await self._repositories.link_manifest(repository, manifest.descriptor)
+        except (OSError, NoSpace) as error:
+            self._log.error("{digest} is not stored: {error}", digest=str(manifest.digest), error=error)
+            return
+        self._index.listed(repository, (*manifest.blobs, *manifest.manifests))

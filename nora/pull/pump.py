@@ -1,0 +1,118 @@
+"""The pump: bytes from an upstream into a part, no faster than the disk takes them.
+
+The reactor only collects chunks. Whenever the writer is idle it takes what is there, at most 1 MiB a hop: a slow
+upstream's bytes are on disk, and on their way to the followers, at once, and a fast one's go in large pieces.
+Past 1 MiB collected the upstream is paused, so a fill's memory is about 2 MiB whatever its size.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from nora.concurrency import Waiters
+from nora.upstream.interfaces import Incoming
+
+HOP = 1024 * 1024
+_RESUME_BELOW = HOP // 2
+
+
+class Pump:
+    """One transfer into one part."""
+
+    def __init__(
+        self,
+        incoming: Incoming,
+        append: Callable[[Sequence[bytes]], Deferred[None]],
+        skip: int,
+        advanced: Callable[[int], None],
+    ) -> None:
+        """`skip` bytes at the start are dropped: there already. `advanced` hears the bytes of each hop."""
+        self._incoming = incoming
+        self._append = append
+        self._skip = skip
+        self._advanced = advanced
+        self._chunks: deque[bytes] = deque()
+        self._collected = 0
+        self._paused = False
+        self._writing = False
+        self._end: BaseException | None = None
+        self._delivered = False
+        self._done: Waiters[None] = Waiters()
+
+    def run(self) -> Deferred[None]:
+        """Pump to the end.
+
+        Fires when the last byte is written. Fails, after what arrived was written, with what broke the transfer
+        off; or at once with what the writing raised, and then the transfer is aborted.
+        """
+        done = self._done.wait()
+        self._incoming.deliver(self._take).addCallbacks(self._arrived, self._broke)
+        return done
+
+    def _take(self, chunk: bytes) -> None:
+        if self._skip:
+            dropped = min(self._skip, len(chunk))
+            self._skip -= dropped
+            chunk = chunk[dropped:]
+        if not chunk or self._end is not None:
+            return
+        self._chunks.append(chunk)
+        self._collected += len(chunk)
+        if self._collected >= HOP and not self._paused:
+            self._paused = True
+            self._incoming.pause()
+        self._write()
+
+    def _write(self) -> None:
+        if self._writing:
+            return
+        if not self._chunks:
+            self._finish()
+            return
+        batch: list[bytes] = []
+        size = 0
+        while self._chunks and size < HOP:
+            batch.append(self._chunks.popleft())
+            size += len(batch[-1])
+        self._collected -= size
+        self._writing = True
+        self._append(batch).addCallbacks(self._wrote, self._failed, callbackArgs=(size,))
+
+    def _wrote(self, _: None, size: int) -> None:
+        self._writing = False
+        self._advanced(size)
+        if self._paused and self._collected < _RESUME_BELOW:
+            self._paused = False
+            self._incoming.resume()
+        self._write()
+
+    def _failed(self, failure: Failure) -> None:
+        self._writing = False
+        self._chunks.clear()
+        self._end = failure.value
+        if self._delivered:
+            self._finish()
+        else:
+            self._incoming.abort()
+
+    def _arrived(self, _: None) -> None:
+        self._delivered = True
+        self._write()
+
+    def _broke(self, failure: Failure) -> None:
+        self._delivered = True
+        if self._end is None:
+            self._end = failure.value
+        self._write()
+
+    def _finish(self) -> None:
+        if not self._delivered:
+            return
+        if self._end is not None:
+            self._done.fail(self._end)
+        else:
+            self._done.succeed(None)

@@ -1,0 +1,206 @@
+"""Readers: one client's way through one blob's bytes.
+
+`FileReader` reads what is whole. `FollowingReader` follows a fill while it grows and can change its source
+under way: to the new inode of a fill that started over, once the bytes it sent are known to be the same there;
+to a transfer of its own, when the store has no space or its range is too far ahead.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, succeed
+
+from nora.oci.errors import Broken
+from nora.pull.direct import Direct
+from nora.pull.fill import Fill
+from nora.storage.interfaces import Disk
+
+_COMPARE = 1024 * 1024
+FAR = 20.0
+"""A wait estimated to be longer than this many seconds goes straight to the upstream, if it may."""
+
+
+class FileReader:
+    """Reads a whole, verified blob. It owns `descriptor`."""
+
+    def __init__(self, descriptor: int, start: int, stop: int, disk: Disk) -> None:
+        self.position = start
+        self.stop = stop
+        self.descriptor: int | None = descriptor
+        self._disk = disk
+
+    def ready(self) -> int:
+        """Tell how many bytes may go out now: all that are left."""
+        return self.stop - self.position
+
+    def more(self) -> Deferred[None]:
+        """Fire at once: all is there."""
+        return succeed(None)
+
+    def advance(self, sent: int) -> None:
+        """Tell that `sent` bytes went out."""
+        self.position += sent
+
+    async def read(self, limit: int) -> bytes:
+        """Give up to `limit` bytes and advance."""
+        data = await read_file(self._disk, self.descriptor, min(limit, self.ready()), self.position)
+        self.position += len(data)
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+
+class Detours(Protocol):
+    """Gives transfers past the store."""
+
+    async def around(self, fill: Fill, position: int, stop: int, descriptor: int | None) -> Direct:
+        """Begin a verified transfer from `position`, because `fill` stopped storing.
+
+        `descriptor` holds the bytes before `fill.written`.
+        """
+
+    def ahead(self, fill: Fill, position: int, stop: int) -> Direct | None:
+        """Begin a transfer of a range that `fill` reaches late; None when too many run already."""
+
+
+class FollowingReader:
+    """Follows a fill."""
+
+    def __init__(self, fill: Fill, start: int, stop: int, disk: Disk, detours: Detours) -> None:
+        self.position = start
+        self.stop = stop
+        self.descriptor = fill.duplicate()
+        self._start = start
+        self._generation = fill.generation
+        self._fill = fill
+        self._disk = disk
+        self._detours = detours
+        self._direct: Direct | None = None
+        self._closed = False
+
+    def ready(self) -> int:
+        """Tell how many bytes may go out now."""
+        if self._direct is not None:
+            return self._direct.ready()
+        fill = self._fill
+        if self.descriptor is None or self._generation != fill.generation:
+            return 0
+        return max(0, min(self.stop, fill.visible) - self.position)
+
+    def more(self) -> Deferred[None]:
+        """Wait until `ready()` is more than 0."""
+        return Deferred.fromCoroutine(self._more())
+
+    async def _more(self) -> None:
+        while self.position < self.stop:
+            if self._direct is not None:
+                await self._direct.more()
+                return
+            fill = self._fill
+            if fill.generation != self._generation:
+                await self._change_file()
+            elif self.ready():
+                return
+            elif fill.spaceless:
+                await self._go_around()
+            elif self._is_far() and (ahead := self._detours.ahead(fill, self.position, self.stop)):
+                self._leave_file(ahead)
+            else:
+                await fill.progress()
+
+    def advance(self, sent: int) -> None:
+        """Tell that `sent` bytes went out."""
+        self.position += sent
+
+    async def read(self, limit: int) -> bytes:
+        """Give up to `limit` bytes, at least one, and advance."""
+        while not self.ready():
+            await self._more()
+        if self._direct is not None:
+            data = self._direct.take(limit)
+        else:
+            data = await read_file(self._disk, self.descriptor, min(limit, self.ready()), self.position)
+        self.position += len(data)
+        return data
+
+    def close(self) -> None:
+        """Free everything; the fill goes on."""
+        self._closed = True
+        if self._direct is not None:
+            self._direct.close()
+        self._close_file()
+
+    def _is_far(self) -> bool:
+        if self.position <= self._fill.written:
+            return False
+        seconds = self._fill.seconds_until(self.position)
+        return seconds is not None and seconds > FAR
+
+    async def _go_around(self) -> None:
+        direct = await self._detours.around(self._fill, self.position, self.stop, self.descriptor)
+        if self._closed:
+            direct.close()
+            raise Broken("the client left")
+        self._leave_file(direct, keep=True)
+
+    def _leave_file(self, direct: Direct, keep: bool = False) -> None:
+        self._direct = direct
+        if not keep:
+            self._close_file()
+        self._spare, self.descriptor = self.descriptor, None
+
+    async def _change_file(self) -> None:
+        """Go over to the fill's new inode, if what was sent of the old one stands there too."""
+        fill, generation = self._fill, self._fill.generation
+        while fill.generation == generation and fill.written < self.position and self.position > self._start:
+            await fill.progress()
+        if fill.generation != generation:
+            return
+        new = fill.duplicate()
+        if new is None:
+            raise Broken("the fill lost its file")
+        if self.descriptor is not None and self.position > self._start:
+            same = await self._disk.run(_same, self.descriptor, new, self._start, self.position)
+            if not same:
+                os.close(new)
+                raise Broken("the upstream's bytes changed under way")
+        self._close_file()
+        if self._closed:
+            os.close(new)
+            raise Broken("the client left")
+        self.descriptor, self._generation = new, generation
+
+    _spare: int | None = None
+    """The file that a transfer past the store reads the prefix from."""
+
+    def _close_file(self) -> None:
+        for descriptor in {self.descriptor, self._spare} - {None}:
+            os.close(descriptor)  # type: ignore[arg-type]
+        self.descriptor = self._spare = None
+
+
+async def read_file(disk: Disk, descriptor: int | None, limit: int, offset: int) -> bytes:
+    """Read from a file in a thread of the disk; raises `Broken` where bytes were promised and are not there."""
+    if descriptor is None:
+        raise Broken("the client left")
+    data = await disk.run(os.pread, descriptor, limit, offset)
+    if not data and limit:
+        raise Broken("the file is shorter than the blob")
+    return data
+
+
+def _same(old: int, new: int, start: int, stop: int) -> bool:
+    at = start
+    while at < stop:
+        count = min(_COMPARE, stop - at)
+        left, right = os.pread(old, count, at), os.pread(new, count, at)
+        if not left or left != right:
+            return False
+        at += count
+    return True
