@@ -1,0 +1,228 @@
+"""Connections: how many, for how long, and how they end when the daemon does.
+
+Twisted's idle timeout is reset by every byte, so a client that trickles its headers would stay for ever: a request
+has a deadline of its own, from its first byte (the first one on a connection: from the connection) to its last.
+"""
+
+# Twisted's HTTP classes have no annotations on their methods.
+# mypy: disallow-untyped-calls=False
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+import nora
+from nora.concurrency import Waiters
+from nora.telemetry import AuditLog, Metrics
+from nora.web.requests import RegistryRequest
+
+_TLS_HANDSHAKE = b"\x16"
+"""The first byte of a client that speaks TLS (RFC 8446 section 5.1); no method begins with it."""
+_NOT_TLS = (
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+    b"This port speaks HTTP, not HTTPS.\n"
+)
+"""Docker, podman and skopeo try TLS first and go over to HTTP at once when they read this; silence costs them 10 s."""
+
+
+class RegistryChannel(HTTPChannel):
+    """One connection of a client; HTTP/1 alone."""
+
+    site: RegistrySite
+    _busy = False
+    _complete = 0
+    _deadline: IDelayedCall | None = None
+    _counted = False
+    _greeted = False
+    transport: Any
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request that came in whole is being answered."""
+        return self._busy
+
+    def connectionMade(self) -> None:
+        """Begin, or end at once when there are too many connections."""
+        super().connectionMade()
+        self._counted = self.site.connected(self)
+        if not self._counted:
+            self.abort()
+            return
+        self._expect()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes; those that end no request start its deadline."""
+        if not self._greeted:
+            self._greeted = True
+            if data.startswith(_TLS_HANDSHAKE):
+                self.transport.write(_NOT_TLS)
+                self.loseConnection()
+                return
+        complete = self._complete
+        super().dataReceived(data)
+        if self._deadline is None and not self._busy and self._complete == complete:
+            self._expect()
+
+    def allContentReceived(self) -> None:
+        """Begin to answer a request that came in whole."""
+        self._stop_expecting()
+        self._complete += 1
+        self._busy = True
+        super().allContentReceived()
+
+    def requestDone(self, request: Any) -> None:
+        """Take the next request; one that is in the buffer already begins before this returns."""
+        self._busy = False
+        super().requestDone(request)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """End."""
+        self._stop_expecting()
+        self._busy = False
+        super().connectionLost(reason)
+        if self._counted:
+            self._counted = False
+            self.site.disconnected(self)
+
+    def abort(self) -> None:
+        """Break the connection off."""
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def refused(self) -> tuple[bytes, bytes, bytes]:
+        """Tell method, URI and version of the request whose headers just came in."""
+        return self._command, self._path, self._version
+
+    def linger(self, seconds: float) -> None:
+        """Close in a moment, whatever the client still sends."""
+        self._stop_expecting()
+        self._deadline = self.callLater(seconds, self._late)
+
+    def _expect(self) -> None:
+        self._deadline = self.callLater(self.site.header_timeout, self._late)
+
+    def _stop_expecting(self) -> None:
+        call, self._deadline = self._deadline, None
+        if call is not None:
+            call.cancel()
+
+    def _late(self) -> None:
+        self._deadline = None
+        self.abort()
+
+
+class RegistrySite(Site):
+    """All connections of one listener, and the requests on them."""
+
+    protocol = RegistryChannel  # type: ignore[assignment]
+    requestFactory = RegistryRequest
+    _log = Logger()
+
+    def __init__(
+        self,
+        resource: IResource,
+        clock: IReactorTime,
+        metrics: Metrics,
+        audit: AuditLog | None = None,
+        *,
+        max_connections: int = 10_000,
+        header_timeout: float = 30.0,
+        idle_timeout: float = 60.0,
+        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        super().__init__(resource, timeout=idle_timeout, reactor=clock, parsePOSTFormSubmission=False)
+        self.clock = clock
+        self.metrics = metrics
+        self.audit = audit
+        self.max_connections = max_connections
+        self.header_timeout = header_timeout
+        self.new_id = new_id
+        self.server = f"nora/{nora.__version__}".encode("ascii")
+        self.draining = False
+        self._channels: set[RegistryChannel] = set()
+        self._requests: set[RegistryRequest] = set()
+        self._idle: Waiters[None] = Waiters()
+
+    def startFactory(self) -> None:
+        """Do nothing: Twisted would open an access log and tick every second for its date."""
+
+    def stopFactory(self) -> None:
+        """Do nothing."""
+
+    def log(self, request: Any) -> None:
+        """Do nothing: metrics and the audit log tell more, and an access log costs more than routing does."""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Offer HTTP/1.1 alone on TLS: bodies are sent past the layer that HTTP/2 would need."""
+        return [b"http/1.1"]
+
+    # Told by connections and requests.
+
+    def connected(self, channel: RegistryChannel) -> bool:
+        """Count a new connection; False when there are too many."""
+        if len(self._channels) >= self.max_connections:
+            self.metrics.refused()
+            return False
+        self._channels.add(channel)
+        self.metrics.connected()
+        return True
+
+    def disconnected(self, channel: RegistryChannel) -> None:
+        """Count a connection as closed."""
+        self._channels.discard(channel)
+        self.metrics.disconnected()
+
+    def request_began(self, request: RegistryRequest) -> None:
+        """Count a request as in flight."""
+        self._requests.add(request)
+
+    def request_ended(self, request: RegistryRequest) -> None:
+        """Count a request as answered or aborted."""
+        self._requests.discard(request)
+        if not self._requests:
+            self._idle.succeed(None)
+
+    # For the one who stops the daemon.
+
+    @property
+    def connections(self) -> int:
+        """The number of open connections."""
+        return len(self._channels)
+
+    @property
+    def in_flight(self) -> int:
+        """The number of requests that are being answered."""
+        return len(self._requests)
+
+    def drain(self) -> None:
+        """Make every answer from here on the last one on its connection."""
+        self.draining = True
+        for request in list(self._requests):
+            request.last()
+
+    def idle(self) -> Deferred[None]:
+        """Tell when no request is in flight; a Deferred of the caller's own."""
+        waiter = self._idle.wait()
+        if not self._requests:
+            self._idle.succeed(None)
+        return waiter
+
+    def close_idle(self) -> None:
+        """Close the connections on which nothing is being answered."""
+        for channel in list(self._channels):
+            if not channel.busy:
+                channel.loseConnection()
+
+    def abort_all(self) -> None:
+        """Break off every connection."""
+        for channel in list(self._channels):
+            channel.abort()

@@ -1,0 +1,71 @@
+"""The whole site: the registry and the pages beside it, as one factory for a listener."""
+
+# Twisted's HTTP classes have no annotations on their methods.
+# mypy: disallow-untyped-calls=False
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+
+from nora.telemetry import AuditLog, Metrics
+from nora.web.connections import RegistrySite
+from nora.web.pages import Health, HealthPage, MetricsPage, ReadyPage, Root
+from nora.web.registry import Backend, Registry
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What a client may take; times in seconds."""
+
+    answer_timeout: float = 25.0
+    """From a request's arrival to its answer's headers; containerd gives up at 30."""
+    stall_timeout: float = 60.0
+    """How long a client may take nothing of a body."""
+    header_timeout: float = 30.0
+    """From a request's first byte to its last."""
+    idle_timeout: float = 60.0
+    """How long a connection may be kept between requests."""
+    max_connections: int = 10_000
+
+
+def build_site(
+    *,
+    clock: IReactorTime,
+    backend: Backend,
+    metrics: Metrics,
+    audit: AuditLog | None,
+    health: Health,
+    ready: Callable[[], bool],
+    instance: str,
+    limits: Limits | None = None,
+) -> RegistrySite:
+    """Put the site together.
+
+    `health` tells what `/health` shows beside status and version; `ready` whether the daemon has started;
+    `instance` is the pseudonym that this server's own requests carry in `Via`.
+    """
+    limits = limits or Limits()
+    registry = Registry(
+        backend,
+        clock,
+        metrics,
+        instance,
+        answer_timeout=limits.answer_timeout,
+        stall_timeout=limits.stall_timeout,
+    )
+    root = Root()
+    root.putChild(b"v2", registry.resource())
+    root.putChild(b"metrics", MetricsPage(metrics))
+    root.putChild(b"health", HealthPage(health))
+    root.putChild(b"ready", ReadyPage(ready))
+    return RegistrySite(
+        root,
+        clock,
+        metrics,
+        audit,
+        max_connections=limits.max_connections,
+        header_timeout=limits.header_timeout,
+        idle_timeout=limits.idle_timeout,
+    )
