@@ -1,1 +1,23 @@
-"""The process: signals, readiness told to systemd, the ordered stop, the lock of the store."""
+"""The process around the daemon: its start and ordered stop, signals, systemd, listening sockets, logs.
+
+It knows the daemon by one seam, `Application`.
+"""
+
+from nora.process.interfaces import Application, CannotReload, CannotStart, Notifier
+from nora.process.listen import Sockets, inherited, initial_environment
+from nora.process.logs import Logs
+from nora.process.sd_notify import from_environment
+from nora.process.service import NoraService
+
+__all__ = [
+    "Application",
+    "CannotReload",
+    "CannotStart",
+    "Logs",
+    "NoraService",
+    "Notifier",
+    "Sockets",
+    "from_environment",
+    "inherited",
+    "initial_environment",
+]
