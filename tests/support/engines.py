@@ -1,0 +1,322 @@
+"""Container engines and clients, each with a root, a state and a configuration of its own in one directory.
+
+Nothing of the machine's own engines is read or written, and `stop` leaves neither processes nor mounts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import attrs
+
+from tests.support.programs import Process, environment, find, run
+
+_ACCEPT_ANYTHING = '{"default": [{"type": "insecureAcceptAnything"}]}'
+
+
+@attrs.frozen
+class Held:
+    """What an engine holds of an image, hashed by the test: configuration digest, digests of the layers' tars."""
+
+    config: str
+    diff_ids: tuple[str, ...]
+
+
+def read_saved(archive: Path) -> Held:
+    """Hash what `docker save` wrote, which podman writes too."""
+    with tarfile.open(archive) as saved:
+
+        def digest(name: str) -> str:
+            member = saved.getmember(name)
+            if member.issym() or member.islnk():
+                member = saved.getmember(os.path.normpath(Path(name).parent / member.linkname))
+            content = saved.extractfile(member)
+            if content is None:
+                raise AssertionError(f"{name} is no file in {archive}")
+            hashed = hashlib.sha256()
+            while chunk := content.read(1024 * 1024):
+                hashed.update(chunk)
+            return "sha256:" + hashed.hexdigest()
+
+        listing = saved.extractfile("manifest.json")
+        if listing is None:
+            raise AssertionError(f"no manifest.json in {archive}")
+        entry = json.loads(listing.read())[0]
+        return Held(digest(entry["Config"]), tuple(digest(name) for name in entry["Layers"]))
+
+
+def unmount_below(directory: Path) -> None:
+    """Unmount everything mounted at or below `directory`, the deepest first."""
+    root = str(directory.resolve())
+    points = []
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        point = line.split(" ")[1].encode().decode("unicode_escape")
+        if point == root or point.startswith(root + "/"):
+            points.append(point)
+    for point in sorted(points, key=len, reverse=True):
+        subprocess.run([find("umount"), "-l", point], check=False, capture_output=True, timeout=20)
+
+
+class Docker:
+    """A Docker engine of the test's own, whose only registry mirror is `mirror`."""
+
+    def __init__(self, directory: Path, mirror: str) -> None:
+        self._directory = directory
+        self._mirror = mirror
+        # A Unix socket's path is at most 107 bytes: pytest's directories come near that.
+        self._socket = directory / "d.sock"
+        self._process: Process | None = None
+        self._variables: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Start it, with a containerd of its own, and wait until it answers."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        here = self._directory
+        # Else it would write /etc/docker/key.json; there is no flag for it.
+        (here / "daemon.json").write_text(json.dumps({"deprecated-key-path": str(here / "key.json")}))
+        self._variables = environment(here, DOCKER_CONFIG=str(here / "client"), TMPDIR=str(here))
+        command = [
+            *(find("dockerd"), "--config-file", str(here / "daemon.json")),
+            *("--data-root", str(here / "data"), "--exec-root", str(here / "exec")),
+            *("--host", f"unix://{self._socket}", "--pidfile", str(here / "docker.pid")),
+            *(
+                "--bridge=none",
+                "--iptables=false",
+                "--ip6tables=false",
+                "--ip-forward=false",
+                "--ip-masq=false",
+            ),
+            *("--storage-driver=vfs", "--registry-mirror", self._mirror),
+        ]
+        process = Process(command, here / "dockerd.log", self._variables)
+        self._process = process
+        try:
+            process.wait_until(self._answers, "dockerd's answer", 60)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End it and its containerd, and leave no mounts."""
+        if self._process is not None:
+            self._process.stop()
+        unmount_below(self._directory)
+
+    @property
+    def log(self) -> str:
+        """What the daemon wrote."""
+        return self._process.text if self._process is not None else ""
+
+    def pull(self, name: str) -> str:
+        """Pull an image; gives what the client printed."""
+        return self._docker("pull", name)
+
+    def remove(self, name: str) -> None:
+        """Remove an image, with its layers."""
+        self._docker("image", "rm", "--force", name)
+
+    def images(self) -> list[str]:
+        """Give the identifiers of all images."""
+        return self._docker("image", "ls", "--quiet", "--no-trunc").split()
+
+    def repository_digests(self, name: str) -> list[str]:
+        """Tell what the engine believes the manifest's digest to be."""
+        found: list[str] = json.loads(self._docker("image", "inspect", name))[0]["RepoDigests"]
+        return found
+
+    def held(self, name: str) -> Held:
+        """Hash what it holds of an image."""
+        archive = self._directory / "saved.tar"
+        self._docker("save", "--output", str(archive), name)
+        return read_saved(archive)
+
+    def _answers(self) -> bool:
+        if not self._socket.exists():
+            return False
+        try:
+            self._docker("version")
+        except AssertionError:
+            return False
+        return True
+
+    def _docker(self, *arguments: str) -> str:
+        return run([find("docker"), "--host", f"unix://{self._socket}", *arguments], self._variables)
+
+
+class Containerd:
+    """A containerd of the test's own, and `ctr`, which asks the hosts that `hosts.toml` names for docker.io."""
+
+    def __init__(self, directory: Path, mirror: str) -> None:
+        self._directory = directory
+        self._mirror = mirror
+        self._address = directory / "c.sock"
+        self._process: Process | None = None
+        self._variables: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        here = self._directory
+        hosts = here / "certs.d" / "docker.io"
+        hosts.mkdir(parents=True)
+        (hosts / "hosts.toml").write_text(
+            # The server is NORA too, so that no answer can come from elsewhere.
+            f'server = "{self._mirror}"\n\n[host."{self._mirror}"]\n  capabilities = ["pull", "resolve"]\n'
+        )
+        configuration = here / "config.toml"
+        configuration.write_text(
+            "version = 2\n"
+            f'root = "{here}/root"\nstate = "{here}/state"\n'
+            'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+            f'[grpc]\n  address = "{self._address}"\n'
+        )
+        self._variables = environment(here, TMPDIR=str(here))
+        command = [find("containerd"), "--config", str(configuration)]
+        process = Process(command, here / "containerd.log", self._variables)
+        self._process = process
+        try:
+            process.wait_until(self._answers, "containerd's answer", 30)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End it and leave no mounts."""
+        if self._process is not None:
+            self._process.stop()
+        unmount_below(self._directory)
+
+    def pull(self, name: str) -> str:
+        """Pull and unpack an image; gives what `ctr` printed."""
+        hosts = str(self._directory / "certs.d")
+        return self._ctr("images", "pull", "--hosts-dir", hosts, "--snapshotter", "native", name)
+
+    def remove(self, name: str) -> None:
+        """Remove an image with its content, at once."""
+        self._ctr("images", "rm", "--sync", name)
+
+    def contents(self) -> list[str]:
+        """Give the digests of all the content it holds."""
+        return self._ctr("content", "ls", "--quiet").split()
+
+    def content_digest(self, digest: str) -> str:
+        """Hash the content that it holds under `digest`."""
+        command = [find("ctr"), "--address", str(self._address), "content", "get", digest]
+        done = subprocess.run(command, env=self._variables, capture_output=True, timeout=60, check=True)
+        return "sha256:" + hashlib.sha256(done.stdout).hexdigest()
+
+    def _answers(self) -> bool:
+        if not self._address.exists():
+            return False
+        try:
+            self._ctr("version")
+        except AssertionError:
+            return False
+        return True
+
+    def _ctr(self, *arguments: str) -> str:
+        return run([find("ctr"), "--address", str(self._address), *arguments], self._variables)
+
+
+class Podman:
+    """podman with a storage of its own; docker.io goes to the mirror at `host` (host:port, http)."""
+
+    def __init__(self, directory: Path, host: str) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        registries = directory / "registries.conf"
+        registries.write_text(
+            'unqualified-search-registries = ["docker.io"]\nshort-name-mode = "disabled"\n\n'
+            f'[[registry]]\nlocation = "docker.io"\n[[registry.mirror]]\nlocation = "{host}"\ninsecure = true\n\n'
+            f'[[registry]]\nlocation = "{host}"\ninsecure = true\n'
+        )
+        (directory / "policy.json").write_text(_ACCEPT_ANYTHING)
+        (directory / "storage.conf").write_text(
+            f'[storage]\ndriver = "vfs"\ngraphroot = "{directory}/root"\nrunroot = "{directory}/run"\n'
+        )
+        (directory / "containers.conf").write_text(
+            f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\ntmp_dir = "{directory}/tmp"\n'
+        )
+        self._variables = environment(
+            directory,
+            CONTAINERS_REGISTRIES_CONF=str(registries),
+            CONTAINERS_STORAGE_CONF=str(directory / "storage.conf"),
+            CONTAINERS_CONF=str(directory / "containers.conf"),
+            REGISTRY_AUTH_FILE=str(directory / "auth.json"),
+            TMPDIR=str(directory),
+        )
+        (directory / "auth.json").write_text("{}")
+
+    def stop(self) -> None:
+        """Leave no mounts."""
+        unmount_below(self._directory)
+
+    def pull(self, name: str) -> str:
+        """Pull an image; gives what podman printed: its identifier."""
+        return self._podman(
+            "pull", "--quiet", "--signature-policy", str(self._directory / "policy.json"), name
+        )
+
+    def remove(self, name: str) -> None:
+        """Remove an image with its layers."""
+        self._podman("image", "rm", "--force", name)
+
+    def images(self) -> list[str]:
+        """Give the identifiers of all images."""
+        return self._podman("image", "ls", "--quiet", "--no-trunc").split()
+
+    def held(self, name: str) -> Held:
+        """Hash what it holds of an image."""
+        archive = self._directory / "saved.tar"
+        archive.unlink(missing_ok=True)
+        self._podman("save", "--quiet", "--format", "docker-archive", "--output", str(archive), name)
+        return read_saved(archive)
+
+    def _podman(self, *arguments: str) -> str:
+        return run([find("podman"), *arguments], self._variables)
+
+
+class Skopeo:
+    """skopeo with a configuration of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        (directory / "policy.json").write_text(_ACCEPT_ANYTHING)
+        (directory / "registries.conf").write_text("")
+        (directory / "registries.d").mkdir(exist_ok=True)
+        (directory / "auth.json").write_text("{}")
+        self._variables = environment(
+            directory,
+            CONTAINERS_REGISTRIES_CONF=str(directory / "registries.conf"),
+            REGISTRY_AUTH_FILE=str(directory / "auth.json"),
+            TMPDIR=str(directory),
+        )
+
+    def copy(self, source: str, target: Path, *options: str) -> None:
+        """Copy `source`, such as `docker://127.0.0.1:4000/library/thing:1`, to the new directory `target`.
+
+        The directory then holds each blob under its hexadecimal digest, and `manifest.json`.
+        """
+        policy = str(self._directory / "policy.json")
+        registries = str(self._directory / "registries.d")
+        run(
+            [
+                *(find("skopeo"), "--policy", policy, "--registries.d", registries, "copy", "--quiet"),
+                *("--src-tls-verify=false", *options, source, f"dir:{target}"),
+            ],
+            self._variables,
+        )
+
+
+def digests_in(directory: Path) -> set[str]:
+    """Hash every blob and manifest that skopeo wrote to `directory`."""
+    return {
+        "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in directory.iterdir()
+        if path.name != "version"
+    }
