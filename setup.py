@@ -53,7 +53,7 @@ setup(
         "service-identity>=24.1",
         "pyopenssl>=24.1",
         "toml>=0.10.2",
-        "attrs>=23.2",
+        "attrs>=24.1",
         'tomli>=2.0; python_version < "3.11"',
     ],
     extras_require={
@@ -70,8 +70,9 @@ setup(
             "ruff==0.17.6",
             "mypy==2.4.1",
             "mypy-zope==1.0.17",
-            "import-linter==2.16",
+            "import-linter==2.15",
             "types-toml==0.10.8.20260518",
+            "tomli>=2.0",  # the types are checked for 3.10, which needs it
         ],
     },
 )

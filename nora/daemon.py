@@ -64,7 +64,8 @@ _RELOADED = {
 def build(config: Config, reactor: Any, sockets: Sockets, reread: Callable[[], Config]) -> Daemon:
     """Build the daemon of `config`; nothing is opened before its `start`.
 
-    `reread` reads the configuration again, raising `CannotReload`.
+    `reread` reads the configuration again, raising `CannotReload`. Raises `CannotStart` when a file that an upstream
+    needs cannot be used.
     """
     return Daemon(config, reactor, sockets, reread)
 
@@ -232,7 +233,7 @@ class Daemon:
         config = self._reread()
         try:
             backend = self._compose(config)
-        except (OSError, ValueError) as error:
+        except CannotStart as error:
             raise CannotReload(str(error)) from error
         self._backend.routing, self._backend.pull = backend.routing, backend.pull
         for key in _needs_restart(self._config, config):
@@ -261,7 +262,13 @@ class Daemon:
         routed = []
         for upstream in docker.upstreams:
             asked = _Asked(upstream, docker.connect_timeout, docker.proxy_timeout, docker.read_timeout)
-            registries[asked] = self._registries.get(asked) or self._registry(asked)
+            try:
+                registries[asked] = self._registries.get(asked) or self._registry(asked)
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise CannotStart(
+                    f"docker.upstreams: {upstream.name}: {upstream.ca_file}: {reason}"
+                ) from error
             routed.append(RoutedUpstream(registries[asked], upstream.prefix))
         routing = Routing(
             routed,

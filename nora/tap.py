@@ -65,6 +65,7 @@ def makeService(options: Options) -> IService:
     from nora.daemon import build  # noqa: PLC0415
     from nora.process import (  # noqa: PLC0415
         CannotReload,
+        CannotStart,
         Logs,
         NoraService,
         Sockets,
@@ -84,8 +85,13 @@ def makeService(options: Options) -> IService:
     config = options.configuration
     stream, path = log_target(options.parent or {}, sys.stdout)
     sockets = Sockets(reactor, inherited(initial_environment(), os.environ))
+    try:
+        daemon = build(config, reactor, sockets, reread)
+    except CannotStart as error:
+        sys.stderr.write(f"nora: {error}\n")
+        raise SystemExit(EX_CONFIG) from None
     return NoraService(
-        build(config, reactor, sockets, reread),
+        daemon,
         reactor,
         from_environment(os.environ),
         drain_timeout=config.server.drain_timeout,

@@ -32,6 +32,7 @@ class Store:
     async def start(self) -> None:
         """Open everything; this process has the store."""
         self.disk.start()
+        await self.disk.run(self.layout.clear_temporaries)
         self.locks.open()
         await self.index.start()
 

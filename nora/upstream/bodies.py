@@ -29,7 +29,7 @@ def abort_body(response: IResponse) -> None:
 def drain_body(response: IResponse, clock: IReactorTime) -> Deferred[None]:
     """Read what is left, up to 64 KiB and 1 second, so that the connection can serve again; else close it.
 
-    The Deferred fires when that is done, and never fails; cancelling it closes the connection.
+    The Deferred fires when that is done, however it went; cancelling it closes the connection.
     """
     drain = _Drain(_DRAIN_BYTES)
     drain.timer = clock.callLater(_DRAIN_SECONDS, drain.stop)
@@ -55,7 +55,7 @@ class _Drain(Protocol):
 
     def __init__(self, left: int) -> None:
         self._left = left
-        self.finished: Deferred[None] = Deferred(lambda _: self.stop())
+        self.finished: Deferred[None] = Deferred(self._cancelled)
 
     def connectionMade(self) -> None:
         if self._left == 0:
@@ -74,11 +74,18 @@ class _Drain(Protocol):
         cast(IPushProducer, self.transport).stopProducing()
         self._end()
 
+    def _cancelled(self, _: Deferred[None]) -> None:
+        cast(IPushProducer, self.transport).stopProducing()
+        self._forget_timer()
+
     def _end(self) -> None:
-        if self.timer is not None and self.timer.active():
-            self.timer.cancel()
+        self._forget_timer()
         if not self.finished.called:
             self.finished.callback(None)
+
+    def _forget_timer(self) -> None:
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
 
 
 class _Reader(Protocol):

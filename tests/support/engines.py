@@ -1,6 +1,7 @@
 """Container engines and clients, each with a root, a state and a configuration of its own in one directory.
 
-Nothing of the machine's own engines is read or written, and `stop` leaves neither processes nor mounts.
+Nothing of the machine's own engines is used, and `stop` leaves neither processes nor mounts. (As root, podman and
+skopeo share the hints in /var/lib/containers/cache with everyone: there is no setting for its place.)
 """
 
 from __future__ import annotations

@@ -41,6 +41,8 @@ class Fault:
     """A web page with status 200 in place of the answer."""
     redirect: str | None = None
     """A 307 with this `Location`; `{path}` in it becomes the request's path."""
+    padding: int = 0
+    """The body of a redirect or an error is this many bytes longer."""
     corrupt: bool = False
     """The body's last byte is another."""
     truncate: int | None = None
@@ -174,7 +176,8 @@ class _Root(resource.Resource):
             self._error(request, seen, fault, fault.status, fault.code)
         elif fault.redirect is not None:
             request.setHeader("Location", fault.redirect.replace("{path}", seen.path))
-            self._send(request, seen, fault, 307, b"<a href=elsewhere>Temporary Redirect</a>", "text/html")
+            page = b"<a href=elsewhere>Temporary Redirect</a>" + b" " * fault.padding
+            self._send(request, seen, fault, 307, page, "text/html")
         elif self._upstream.presigned and "authorization" in seen.headers:
             self._error(request, seen, fault, 400, "INVALID_ARGUMENT")
         elif seen.path == "/token":
@@ -234,7 +237,7 @@ class _Root(resource.Resource):
         self._send(request, seen, fault, 206, blob[first : last + 1], "application/octet-stream")
 
     def _error(self, request: Any, seen: Seen, fault: Fault, status: int, code: str) -> None:
-        body = json.dumps({"errors": [{"code": code, "message": "so it is"}]}).encode()
+        body = json.dumps({"errors": [{"code": code, "message": "so it is"}]}).encode() + b" " * fault.padding
         self._send(request, seen, fault, status, body, "application/json")
 
     def _send(

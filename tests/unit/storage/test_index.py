@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from nora.oci import Descriptor, Digest, Repository
@@ -40,13 +42,17 @@ class IndexCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
+        self.now = 1000.0
         self.path = os.path.join(temporary_folder(self), "index.sqlite")
         self.events: list[LogEvent] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        observer = cast(ILogObserver, self.events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def make(self, started: bool = True, writer: Any = None) -> SqliteIndex:
-        index = SqliteIndex(self.path, self.clock, writer or ImmediateDisk(), ImmediateDisk(), lambda: 1000.0)
+        index = SqliteIndex(
+            self.path, self.clock, writer or ImmediateDisk(), ImmediateDisk(), lambda: self.now
+        )
         if started:
             self.start(index)
         return index
@@ -95,7 +101,7 @@ class WritingTests(IndexCase):
         index.stored(DIGEST, 10)
         self.clock.advance(1)
         for now in (5000.0, 4000.0):
-            index._now = lambda now=now: now
+            self.now = now
             index.used(DIGEST)
             index.used(OTHER)
             self.clock.advance(1)
@@ -192,6 +198,15 @@ class FailureTests(IndexCase):
         with open(f"{self.path}.bad", "rb") as file:
             self.assertTrue(file.read().startswith(b"this is no database"))
 
+    def test_lock_that_nobody_frees(self) -> None:
+        """A worker that hangs while it makes the file delays the start of another by seconds, not for ever."""
+        pauses: list[float] = []
+        self.patch(time, "sleep", pauses.append)
+        with open(f"{self.path}.lock", "w", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self.assert_works(self.make())
+        self.assertAlmostEqual(sum(pauses), 5.0)
+
     def test_other_schema(self) -> None:
         """A file of another version, or that lacks what it should have, is set aside."""
         for script in (
@@ -273,12 +288,13 @@ class FailureTests(IndexCase):
         at = []
         for second in range(20):
             self.clock.advance(1)
-            if self.rows("SELECT count(*) FROM blobs") == [(1,)]:
+            if self.rows("SELECT count(*) FROM blobs") != [(0,)]:
                 at.append(second)
                 break
             index.stored(OTHER, second)
         self.assertEqual(at, [14])  # after 1, 2, 4 and 8 seconds
         self.assertEqual(self.logged("tried again"), 1)
+        self.assertEqual(self.rows("SELECT size FROM blobs ORDER BY size"), [(10,), (13,)])
 
     def busy(self, write: Callable[[Any], None], times: int) -> Callable[[Any], None]:
         failures = [sqlite3.OperationalError("database is locked")] * times

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+from typing import Any, cast
 
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from nora.oci.errors import NoSpace
@@ -26,8 +26,9 @@ class DiskRecordsTests(SynchronousTestCase):
         self.path = self.layout.record(KEY)
         os.makedirs(os.path.dirname(self.path))
         self.events: list[LogEvent] = []
-        globalLogPublisher.addObserver(self.events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        observer = cast(ILogObserver, self.events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def logged(self) -> int:
         return len([event for event in self.events if event.get("key") == KEY])

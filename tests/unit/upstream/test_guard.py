@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import (
-    IHostnameResolver,
     IReactorPluggableNameResolver,
     IReactorTCP,
     IReactorTime,
 )
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nora.upstream.guard import Guard, GuardedReactor, GuardedResolver, is_public
+from tests.support.names import Names
 
 _PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "2002:808:808::1", "64:ff9b::808:808"]
 _INSIDE = [
@@ -46,31 +45,6 @@ _INSIDE = [
     "localhost",
     "",
 ]
-
-
-@implementer(IHostnameResolver)
-class Names:
-    """A resolver with a table; a name that it lacks has no addresses."""
-
-    def __init__(self, table: dict[str, list[Any]]) -> None:
-        self.table = table
-
-    def resolveHostName(
-        self,
-        resolutionReceiver: Any,
-        hostName: str,
-        portNumber: int = 0,
-        addressTypes: Any = None,
-        transportSemantics: str = "TCP",
-    ) -> Any:
-        resolutionReceiver.resolutionBegan(self)
-        for address in self.table.get(hostName, []):
-            if isinstance(address, str):
-                family = IPv6Address if ":" in address else IPv4Address
-                address = family("TCP", address, portNumber)  # noqa: PLW2901
-            resolutionReceiver.addressResolved(address)
-        resolutionReceiver.resolutionComplete()
-        return self
 
 
 class Receiver:
