@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
-from nora.oci.errors import NoraError, TimedOut, Unavailable, Unverified
+from nora.oci.errors import TimedOut, Unavailable, Unverified
 from nora.upstream.bodies import abort_body, drain_body, read_body
 from nora.upstream.guard import Guard
 from nora.upstream.origin import BadURL, Origin, follow, path_of
@@ -178,8 +178,6 @@ def _reasons(failed: BaseException) -> Iterator[BaseException]:
 
 def _explain_one(reason: BaseException) -> Exception | None:
     """Explain one reason alone; None when it says too little."""
-    if isinstance(reason, NoraError):
-        return reason
     if isinstance(reason, Oversized | Encoded):
         return Unverified(str(reason))
     if isinstance(reason, SSL.Error):

@@ -33,6 +33,7 @@ from nora.upstream.outcomes import Absent, Attempt
 from nora.upstream.ranges import check_partial
 from nora.upstream.tokens import Fetched, Tokens
 from nora.upstream.transport import BoundedPool, build_agent
+from nora.upstream.via import make_pseudonym
 
 T = TypeVar("T")
 
@@ -98,8 +99,7 @@ class Registry:
         return self._state
 
     async def close(self) -> None:
-        """Close what is idle, keep no connection any more, and stop asking for tokens. Exchanges under way go on."""
-        self._background.cancel()
+        """Close what is idle, and keep no connection any more. Exchanges under way go on."""
         if self._pool is not None:
             await self._pool.close()
 
@@ -126,7 +126,7 @@ class Registry:
         if answer.status in _NO_HEAD:
             await answer.drain()
             return None
-        await self._require(answer, HEAD)
+        await self._require(answer)
         await answer.drain()
         digest: Digest | None = _digest_of(answer)
         if isinstance(reference, Digest):
@@ -139,7 +139,7 @@ class Registry:
 
     async def _manifest(self, repository: str, reference: Reference) -> Manifest:
         answer = await self._ask("GET", f"{repository}/manifests/{reference}", {"Accept": _ACCEPT})
-        await self._require(answer, MANIFEST)
+        await self._require(answer)
         if answer.length is not None and answer.length > MAX_MANIFEST_SIZE:
             answer.abort()
             raise Unverified("the manifest is larger than 4 MiB")
@@ -150,7 +150,7 @@ class Registry:
 
     async def _describe_blob(self, repository: str, digest: Digest) -> int | None:
         answer = await self._ask("HEAD", f"{repository}/blobs/{digest}", {"Accept": "*/*"})
-        await self._require(answer, HEAD)
+        await self._require(answer)
         await answer.drain()
         _check_digest(answer, digest)
         if _media_type_of(answer) == "text/html":
@@ -169,7 +169,7 @@ class Registry:
                 answer.abort()
                 raise
         else:
-            await self._require(answer, BLOB)
+            await self._require(answer)
             size, start = answer.length, 0
         return Transfer(
             answer.take(),
@@ -186,7 +186,7 @@ class Registry:
         work = self._exchange.ask(method, f"{self._base}/v2/{path}", repository, headers)
         return await within(self._clock, self._proxy_timeout, work, late=Answer.abort)
 
-    async def _require(self, answer: Answer, kind: str) -> None:
+    async def _require(self, answer: Answer) -> None:
         """Raise what `answer` means unless it is a 200; then its body is ended too."""
         remaining = parse_remaining(answer.header("ratelimit-remaining"))
         if remaining is not None:
@@ -197,8 +197,6 @@ class Registry:
         if answer.status == 400 and await within(self._clock, self._proxy_timeout, says_invalid_name(answer)):
             refusal = Absent("such a name cannot exist there")
         await answer.drain()
-        if isinstance(refusal, Limited):
-            self._limits.remember(kind, refusal.retry_after)
         raise refusal
 
     async def _observed(self, kind: str, work: Coroutine[Any, Any, T]) -> T:
@@ -220,6 +218,8 @@ class Registry:
             raise
         except NoraError as error:
             outcome = Attempt(self.name, error).outcome
+            if isinstance(error, Limited):
+                self._limits.remember(kind, error.retry_after)
             if isinstance(error, Absent):
                 self._succeeded()
             else:
@@ -288,6 +288,7 @@ def build_registry(
     read_timeout: float = 30.0,
     ca_file: str | None = None,
     observer: Observer | None = None,
+    pseudonym: str | None = None,
 ) -> Registry:
     """Build a registry on `reactor` with a guarded agent of its own.
 
@@ -295,7 +296,7 @@ def build_registry(
     file and `OSError` when the file cannot be read.
     """
     guard = Guard(Origin.of(url).host)
-    agent, pool = build_agent(reactor, guard, connect_timeout, ca_file)
+    agent, pool = build_agent(reactor, guard, connect_timeout, ca_file, pseudonym or make_pseudonym())
     return Registry(
         name=name,
         namespace=namespace,

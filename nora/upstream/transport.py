@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from OpenSSL import SSL
+from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ITransport
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.python.failure import Failure
-from twisted.python.filepath import FilePath
 from twisted.web._newclient import HTTP11ClientProtocol, Request
 from twisted.web.client import (
     Agent,
@@ -31,6 +31,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import directlyProvides, implementer, providedBy
 
 from nora import __version__
+from nora.upstream import via
 from nora.upstream.bodies import abort_body
 from nora.upstream.guard import Guard, GuardedReactor
 
@@ -39,10 +40,6 @@ MAX_HEADER_LINE = 64 * 1024
 MAX_HEADERS = 256 * 1024
 """The longest response head taken, in bytes, interim responses included; one read of the socket may exceed it."""
 USER_AGENT = f"nora/{__version__}"
-VIA = "1.1 nora"
-
-_PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
-_PEM_END = b"-----END CERTIFICATE-----"
 
 
 class Oversized(Exception):
@@ -111,6 +108,8 @@ class BoundedProtocol(HTTP11ClientProtocol):
 class _BoundedFactory(_HTTP11ClientFactory):
     """Makes the protocols of a `BoundedPool`."""
 
+    noisy = False
+
     def buildProtocol(self, addr: object) -> BoundedProtocol:
         return BoundedProtocol(self._quiescentCallback)  # type: ignore[no-untyped-call]
 
@@ -139,8 +138,9 @@ class BoundedPool(HTTPConnectionPool):
 class PlainAgent:
     """An agent that asks for the identity coding alone and says who it is."""
 
-    def __init__(self, agent: IAgent) -> None:
+    def __init__(self, agent: IAgent, pseudonym: str) -> None:
         self._agent = agent
+        self._pseudonym = pseudonym
 
     def request(
         self,
@@ -153,7 +153,7 @@ class PlainAgent:
         plain = Headers() if headers is None else headers.copy()
         plain.setRawHeaders(b"Accept-Encoding", [b"identity"])
         plain.setRawHeaders(b"User-Agent", [USER_AGENT.encode("ascii")])
-        plain.setRawHeaders(b"Via", [VIA.encode("ascii")])
+        plain.setRawHeaders(b"Via", [via.header(self._pseudonym).encode("ascii")])
         return self._agent.request(method, uri, plain, bodyProducer).addCallback(self._check)
 
     def _check(self, response: IResponse) -> IResponse:
@@ -167,22 +167,29 @@ class PlainAgent:
         raise Encoded("the answer is compressed, though identity was asked for")
 
 
-def trust_root(ca_file: str) -> Any:
-    """Read the certificates of a PEM file, to trust these alone. Raises `OSError`; `ValueError` when none is in it."""
-    pem = FilePath(ca_file).getContent()
-    certificates = [
-        Certificate.loadPEM(part + _PEM_END + b"\n") for part in pem.split(_PEM_END) if _PEM_BEGIN in part
-    ]
-    if not certificates:
-        raise ValueError("no certificate in the CA file")
-    return trustRootFromCertificates(certificates)
+@implementer(IOpenSSLTrustRoot)
+class FileTrust:
+    """Trusts the certificates of one PEM file, and no others."""
+
+    def __init__(self, ca_file: str) -> None:
+        """Raises `OSError` when the file cannot be read and `ValueError` when no certificate is in it."""
+        with open(ca_file, "rb"):
+            self._file = ca_file
+        try:
+            self._addCACertsToContext(SSL.Context(SSL.TLS_METHOD))
+        except SSL.Error:
+            raise ValueError(f"no certificate in {ca_file}") from None
+
+    def _addCACertsToContext(self, context: SSL.Context) -> None:
+        context.load_verify_locations(self._file)
 
 
 def build_agent(
-    reactor: Any, guard: Guard, connect_timeout: float, ca_file: str | None
+    reactor: Any, guard: Guard, connect_timeout: float, ca_file: str | None, pseudonym: str
 ) -> tuple[PlainAgent, BoundedPool]:
     """Build one upstream's agent and its pool. `connect_timeout` in seconds bounds each attempt to connect."""
     guarded = GuardedReactor(reactor, guard)
     pool = BoundedPool(guarded)  # type: ignore[no-untyped-call]
-    policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trust_root(ca_file) if ca_file else None))
-    return PlainAgent(Agent(guarded, policy, connectTimeout=connect_timeout, pool=pool)), pool
+    policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(FileTrust(ca_file) if ca_file else None))
+    agent = Agent(guarded, policy, connectTimeout=connect_timeout, pool=pool)
+    return PlainAgent(agent, pseudonym), pool

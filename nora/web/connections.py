@@ -125,6 +125,7 @@ class RegistrySite(Site):
 
     protocol = RegistryChannel  # type: ignore[assignment]
     requestFactory = RegistryRequest
+    noisy = False
     _log = Logger()
 
     def __init__(

@@ -27,6 +27,7 @@ from nora.oci.errors import InvalidName, NoraError, Unavailable, Unsupported
 from nora.oci.reference import NAME_PATTERN
 from nora.pull.interfaces import Answer, Content, Pull, Served
 from nora.telemetry import Metrics
+from nora.upstream import via
 from nora.upstream.interfaces import Route
 from nora.web import answers, errors, ranges
 from nora.web.bodies import send
@@ -116,7 +117,8 @@ class Registry:
         if len(segments) > 1 and not segments[0]:
             # The router would strip the slashes that a path begins with.
             raise InvalidName("the name of a repository does not begin with a slash")
-        if self._instance in _pseudonyms(request.text(b"Via")):
+        came_through = via.pseudonyms(request.text(b"Via"))
+        if self._instance in came_through or len(came_through) > via.MAX_HOPS:
             raise Unavailable("this request came from this very server: a loop of upstreams")
 
     @app.handle_errors(Exception)  # type: ignore[arg-type]
@@ -146,6 +148,7 @@ class Registry:
     @app.route("/<name:name>/manifests/<string:reference>")
     async def _manifest(self, request: RegistryRequest, name: str, reference: str) -> bytes:
         _require(request)
+        via.forwarded.set(via.pseudonyms(request.text(b"Via")))
         rights = self._rights(request)
         parsed = parse_reference(reference)
         route = self._route(request, name)
@@ -163,6 +166,7 @@ class Registry:
     @app.route("/<name:name>/blobs/<string:digest>")
     async def _blob(self, request: RegistryRequest, name: str, digest: str) -> bytes | None:
         _require(request)
+        via.forwarded.set(via.pseudonyms(request.text(b"Via")))
         rights = self._rights(request)
         parsed = Digest.parse(digest)
         route = self._route(request, name)
@@ -171,6 +175,8 @@ class Registry:
             size = await self._patience.wait(request, pull.describe_blob(route, parsed, rights))
             self._note(request, size, parsed)
             answers.blob(request, size, parsed, route.namespace, size.content)
+            if ranges.none_match(request.text(b"If-None-Match"), answers.etag(parsed)):
+                return answers.unchanged(request)
             return b""
         served = await self._patience.wait(request, pull.blob(route, parsed, rights))
         self._note(request, served, parsed)
@@ -278,10 +284,3 @@ def _require(request: RegistryRequest) -> None:
 def _is_text(part: bytes) -> bool:
     """Tell whether a decoded part of a path is ASCII without control characters."""
     return part.isascii() and (not part or part.decode("ascii").isprintable())
-
-
-def _pseudonyms(via: str | None) -> set[str]:
-    """Read who a request came through (RFC 9110 section 7.6.3): the second word of each element."""
-    if via is None:
-        return set()
-    return {words[1] for words in (element.split() for element in via.split(",")) if len(words) > 1}

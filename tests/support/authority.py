@@ -8,9 +8,20 @@ import ipaddress
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from OpenSSL import SSL
+from twisted.internet.ssl import ContextFactory
 
 _DAY = datetime.timedelta(days=1)
+
+
+class _Ready(ContextFactory):
+    """A context that is ready."""
+
+    def __init__(self, context: SSL.Context) -> None:
+        self._context = context
+
+    def getContext(self) -> SSL.Context:
+        return self._context
 
 
 class Authority:
@@ -41,7 +52,7 @@ class Authority:
         )
         self.pem: bytes = certificate.public_bytes(serialization.Encoding.PEM)
 
-    def options(self, host: str = "127.0.0.1") -> CertificateOptions:
+    def context_factory(self, host: str = "127.0.0.1") -> ContextFactory:
         """Sign a certificate for `host`, an address or a name, and give a server's context factory with it."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
@@ -52,11 +63,10 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .sign(self._key, hashes.SHA256())
         )
-        pem = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        options: CertificateOptions = PrivateCertificate.loadPEM(pem).options()
-        return options
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.use_certificate(certificate)
+        context.use_privatekey(key)
+        return _Ready(context)
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.timezone.utc)

@@ -137,7 +137,7 @@ class _Request(server.Request):
 
     def connectionLost(self, reason: Failure) -> None:
         self.gone = True
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        super().connectionLost(reason)
 
 
 class _Root(resource.Resource):
@@ -146,7 +146,7 @@ class _Root(resource.Resource):
     isLeaf = True
 
     def __init__(self, upstream: FakeUpstream) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._upstream = upstream
 
     def render(self, request: Any) -> int:

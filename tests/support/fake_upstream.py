@@ -116,7 +116,7 @@ class FakeUpstream:
         """Close every connection as it is accepted."""
         self.presigned = False
         """Be a storage behind a redirect: answer 400 to whoever sends an `Authorization`."""
-        self._options = None if authority is None else authority.options(certified)
+        self._options = None if authority is None else authority.context_factory(certified)
         self._rules: list[_Ruled] = []
         self._held: list[Deferred[None]] = []
         self._waiting: list[tuple[str, int, Deferred[None]]] = []

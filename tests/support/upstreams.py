@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -16,12 +17,14 @@ from nora.oci import Digest
 from nora.upstream.incoming import Transfer
 from nora.upstream.registry import Registry, build_registry
 from tests.support.authority import Authority
-from tests.support.fake_upstream import FakeUpstream
+from tests.support.fake_upstream import FakeUpstream, make_image
 
 T = TypeVar("T")
 
 REACTOR: Any = _reactor
 REPOSITORY = "team/app"
+IMAGE = make_image([bytes(range(256)) * 40_000])
+LAYER = IMAGE.blobs[1]
 
 
 class Notes:
@@ -51,6 +54,23 @@ class Notes:
         self.remaining.append(remaining)
 
 
+class _Silent(Protocol):
+    """Accepts, and says nothing; or what its factory says."""
+
+    def connectionMade(self) -> None:
+        factory: Any = self.factory
+        factory.made.append(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        factory: Any = self.factory
+        if factory.words:
+            self.transport.write(factory.words)  # type: ignore[union-attr]
+
+    def connectionLost(self, reason: Any = None) -> None:
+        factory: Any = self.factory
+        factory.lost += 1
+
+
 class UpstreamTestCase(TestCase):
     """Starts fake registries and builds clients of them; both end with the test, and no connection may be left."""
 
@@ -65,6 +85,27 @@ class UpstreamTestCase(TestCase):
         await upstream.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(upstream.stop()))
         return upstream
+
+    async def filled(self, **options: Any) -> FakeUpstream:
+        """Start a fake registry that has `IMAGE` as `team/app:1`."""
+        upstream = await self.fake(**options)
+        upstream.add_image(REPOSITORY, "1", IMAGE)
+        return upstream
+
+    def silent(self, words: bytes = b"") -> tuple[Any, str]:
+        """Start a server that says only `words`, and give its factory and URL."""
+        factory: Any = Factory.forProtocol(_Silent)
+        factory.words, factory.made, factory.lost = words, [], 0
+        port = REACTOR.listenTCP(0, factory, interface="127.0.0.1")
+
+        async def stop() -> None:
+            await port.stopListening()
+            for protocol in factory.made:
+                protocol.transport.abortConnection()
+            await self.until(lambda: factory.lost == len(factory.made))
+
+        self.addCleanup(lambda: Deferred.fromCoroutine(stop()))
+        return factory, f"http://127.0.0.1:{port.getHost().port}"
 
     def registry(self, url: str, **options: Any) -> Registry:
         """Build a client of the registry at `url`."""

@@ -57,7 +57,7 @@ class SiteTestCase(TestCase):
             audit=self.events,  # type: ignore[arg-type]
             health=self._ask_health,
             ready=lambda: self.is_ready,
-            instance="nora-self",
+            instance="nora-0123456789abcdef",
             limits=self.limits,
         )
         self.port = self.listen()

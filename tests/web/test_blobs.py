@@ -56,6 +56,8 @@ class WholeTests(SiteTestCase):
     async def test_not_modified(self) -> None:
         """A client that has the blob is told so, without a reader being made."""
         digest, content = self.pull.add_blob(BIG)
+        head = await self.ask("HEAD", f"/v2/x/blobs/{digest}", f'If-None-Match: "{digest}"')
+        self.assertEqual(head.status, 304)
         reply = await self.ask("GET", f"/v2/x/blobs/{digest}", f'If-None-Match: "{digest}"')
         self.assertEqual((reply.status, content.readers, content.closed), (304, [], 1))
 

@@ -121,6 +121,12 @@ class TokenDanceTests(UpstreamTestCase):
             error = await self.fails(self.client.manifest(REPOSITORY, ONE), kind)
             if isinstance(error, Limited):
                 self.assertEqual(error.retry_after, 9)
+                again = self.registry(self.upstream.url)
+                await self.fails(again.manifest(REPOSITORY, ONE), Limited)
+                count = len(self.upstream.requests)
+                await self.fails(again.manifest(REPOSITORY, ONE), Limited)
+                self.assertEqual(len(self.upstream.requests), count)
+                self.client = self.registry(self.upstream.url)
 
     async def test_token_answer_is_bounded(self) -> None:
         """An answer of more than 64 KiB is no token."""
@@ -277,6 +283,14 @@ class RedirectTests(UpstreamTestCase):
         self.assertEqual(set(bearers(self.upstream)), {None})
         behind.fault("/v2/*", Fault(status=403))
         self.assertTrue((await self.fails(self.client.manifest(REPOSITORY, ONE), Absent)).denied)
+
+    async def test_second_registry_without_a_name(self) -> None:
+        """Where the path behind the redirect holds no repository's name, the token is for the one that is wanted."""
+        behind = await self.fake(auth=True)
+        for path in ("/v2/UPPER/manifests/1", "/elsewhere"):
+            self.send_on(behind.url + path, "/v2/*/manifests/*")
+            await self.failure(self.client.manifest(REPOSITORY, ONE))
+            self.assertEqual(behind.seen("/token")[-1].query["scope"], [f"repository:{REPOSITORY}:pull"])
 
     async def test_tokens_of_both(self) -> None:
         """The first registry's token and the second's go each to its own."""

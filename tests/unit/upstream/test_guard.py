@@ -10,9 +10,11 @@ from twisted.internet.interfaces import (
     IReactorPluggableNameResolver,
     IReactorTCP,
     IReactorTime,
+    IResolutionReceiver,
 )
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nora.upstream.guard import Guard, GuardedReactor, GuardedResolver, is_public
@@ -47,6 +49,7 @@ _INSIDE = [
 ]
 
 
+@implementer(IResolutionReceiver)
 class Receiver:
     """Keeps what comes."""
 
@@ -186,7 +189,7 @@ class ReactorTests(SynchronousTestCase):
     def test_names_are_screened(self) -> None:
         """Its resolver is the guarded one, and stays so."""
         receiver = Receiver()
-        self.reactor.nameResolver.resolveHostName(receiver, "x")  # type: ignore[arg-type]
+        self.reactor.nameResolver.resolveHostName(receiver, "x")
         self.assertEqual(receiver.hosts, ["8.8.8.8"])
         with self.assertRaises(NotImplementedError):
             self.reactor.installNameResolver(Names({}))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from nora.oci import MAX_MANIFEST_SIZE, Digest, Tag
-from nora.oci.errors import Broken, Limited, TimedOut, Unavailable, Unverified
+from nora.oci.errors import Broken, Limited, NoraError, TimedOut, Unavailable, Unverified
 from nora.upstream.interfaces import Upstream
 from nora.upstream.outcomes import Absent
+from nora.upstream.registry import Registry
 from tests.support.fake_upstream import MANIFEST_TYPE, FakeUpstream, Fault, make_image
 from tests.support.upstreams import REPOSITORY, UpstreamTestCase, delivered
 
@@ -46,8 +49,20 @@ class ManifestTests(RegistryTestCase):
         await self.client.manifest(REPOSITORY, ONE)
         headers = self.upstream.requests[0].headers
         self.assertTrue(headers["user-agent"].startswith("nora/"))
-        self.assertEqual((headers["via"], headers["accept-encoding"]), ("1.1 nora", "identity"))
+        self.assertRegex(headers["via"], r"\A1\.1 nora-[0-9a-f]{16}\Z")
+        self.assertEqual(headers["accept-encoding"], "identity")
         self.assertNotIn("authorization", headers)
+
+    async def test_path_of_the_url(self) -> None:
+        """A URL with a path of its own keeps it before `/v2/`, which is there once."""
+        for path, expected in (("/", ""), ("/mirror", "/mirror"), ("/mirror/v2/", "/mirror"), ("/v2?x", "")):
+            self.upstream.requests.clear()
+            await self.failure_or_not(self.registry(self.upstream.url + path))
+            self.assertEqual(self.upstream.requests[0].path, f"{expected}/v2/team/app/manifests/1")
+
+    async def failure_or_not(self, client: Registry) -> None:
+        with contextlib.suppress(Absent):
+            await client.manifest(REPOSITORY, ONE)
 
     async def test_describe(self) -> None:
         """HEAD alone tells type, digest and size."""
@@ -155,7 +170,7 @@ class OutcomeTests(RegistryTestCase):
 
     async def test_table(self) -> None:
         """Each status has one outcome, whatever was asked."""
-        table = [
+        table: list[tuple[Fault, type[NoraError]]] = [
             (Fault(status=404, code="MANIFEST_UNKNOWN"), Absent),
             (Fault(status=410), Absent),
             (Fault(status=400, code="NAME_INVALID"), Absent),
