@@ -7,7 +7,6 @@ is built by `_Policy` and swapped as a whole; the store, the fills and the liste
 from __future__ import annotations
 
 import resource
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -35,6 +34,7 @@ from nora.storage.store import Store
 from nora.telemetry import AuditLog, Metrics
 from nora.upstream.registry import Registry, State, build_registry
 from nora.upstream.routing import RoutedUpstream, Routing
+from nora.upstream.via import make_pseudonym
 from nora.web.registry import Backend
 from nora.web.site import Limits as SiteLimits
 from nora.web.site import build_site
@@ -91,6 +91,7 @@ class Daemon:
         self._sockets = sockets
         self._reread = reread
         self._started_at = time.time()
+        self._pseudonym = make_pseudonym()
         self._ready = False
         self._ports: list[IListeningPort] = []
         self._opened: list[Callable[[], Awaitable[None]]] = []
@@ -120,7 +121,7 @@ class Daemon:
             audit=self._audit,
             health=self._health,
             ready=lambda: self._ready,
-            instance=f"nora-{secrets.token_hex(8)}",
+            instance=self._pseudonym,
             limits=SiteLimits(
                 answer_timeout=docker.answer_timeout,
                 stall_timeout=server.stall_timeout,
@@ -139,8 +140,8 @@ class Daemon:
         self._store.layout.prepare()
         await self._take_store()
         self._opened.append(self._store.leave)
-        await self._store.start()
         self._opened.append(self._store.stop)
+        await self._store.start()
         if self._audit is not None:
             try:
                 self._audit.start()
@@ -308,6 +309,7 @@ class Daemon:
             read_timeout=asked.read_timeout,
             ca_file=asked.upstream.ca_file,
             observer=self._metrics,
+            pseudonym=self._pseudonym,
         )
 
     async def _sweep(self) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from twisted.logger import Logger
+
 from nora.access import Action, Rights
 from nora.concurrency import Background, SingleFlight
-from nora.oci import Digest, Repository
-from nora.oci.errors import BlobUnknown, Broken, NoraError
+from nora.oci import Digest
+from nora.oci.errors import BlobUnknown, Broken, NoraError, NoSpace
 from nora.pull.contents import FollowedContent, StoredContent
 from nora.pull.fill import Fill
 from nora.pull.fills import Fills
@@ -28,6 +30,8 @@ _ROUNDS = 4
 
 class BlobPull:
     """The blobs that clients can pull."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -58,16 +62,16 @@ class BlobPull:
             if served is not None:
                 return served
             fill = self._fills.find(digest)
-            if fill is None and self._blobs.size(digest) is None:
-                fill = self._fills.start(digest, candidates, expected)
-                await fill.opening()
-                return self._follow(fill, Cached.MISS)
             if fill is not None:
-                followed = await self._join(fill, candidates)
-                if followed is not None:
-                    return followed
-                continue
-            await self._link(digest, await self._confirm(candidates, digest))
+                served = await self._join(fill, candidates, Cached.FOLLOWED)
+            elif self._blobs.size(digest) is None:
+                served = await self._join(
+                    self._fills.start(digest, candidates, expected), candidates, Cached.MISS
+                )
+            else:
+                served = await self._link(digest, await self._confirm(candidates, digest))
+            if served is not None:
+                return served
         raise Broken("the blob changed too often while it was asked for")
 
     async def describe(self, route: Route, digest: Digest, rights: Rights) -> Served[int]:
@@ -113,30 +117,23 @@ class BlobPull:
                 return Served(StoredContent(file, self._disk), repository, Cached.HIT, upstream)
         return None
 
-    async def _join(self, fill: Fill, candidates: tuple[Candidate, ...]) -> Served[Content] | None:
+    async def _join(
+        self, fill: Fill, candidates: tuple[Candidate, ...], cached: Cached
+    ) -> Served[Content] | None:
         """Follow a fill that runs, once this repository may; None when it ended for a reason of its own."""
+        if fill.candidates == candidates:
+            await fill.opening()
         mine = {candidate.repository for candidate in candidates}
         if not mine & fill.confirmed.keys():
-            if fill.candidates == candidates:
-                await fill.opening()
-            else:
-                found = await self._confirm(candidates, fill.digest)
-                if self._fills.find(fill.digest) is not fill:
-                    await self._link(fill.digest, found)
-                    return None
-                fill.confirm(found.candidate.repository, found.candidate.upstream.name)
+            found = await self._confirm(candidates, fill.digest)
+            if self._fills.find(fill.digest) is not fill:
+                return await self._link(fill.digest, found)
+            fill.confirm(found.candidate.repository, found.candidate.upstream.name)
         try:
             await fill.opening()
         except NoraError:
-            if fill.candidates == candidates:
-                raise
             return None
-        return self._follow(fill, Cached.FOLLOWED, mine)
-
-    def _follow(self, fill: Fill, cached: Cached, mine: set[Repository] | None = None) -> Served[Content]:
-        repository, upstream = next(
-            each for each in fill.confirmed.items() if mine is None or each[0] in mine
-        )
+        repository, upstream = next(each for each in fill.confirmed.items() if each[0] in mine)
         content = FollowedContent(fill, self._blobs, self._disk, self._fills)
         return Served(content, repository, Cached.BYPASS if fill.spaceless else cached, upstream)
 
@@ -146,8 +143,22 @@ class BlobPull:
 
         return await self._confirming.run((digest, candidates), lambda: first(candidates, ask, BlobUnknown))
 
-    async def _link(self, digest: Digest, found: Found[int | None]) -> None:
-        """Give the confirmed repository the right to the stored bytes; nothing when they are gone by now."""
-        size = self._blobs.size(digest)
-        if size is not None:
-            await self._repositories.link_blob(found.candidate.repository, digest, size)
+    async def _link(self, digest: Digest, found: Found[int | None]) -> Served[Content] | None:
+        """Give the confirmed repository the right to the stored bytes, and them; None when they are gone by now.
+
+        A disk that does not take the record costs the next client a HEAD, not this one its blob.
+        """
+        file = await self._blobs.open(digest)
+        if file is None:
+            return None
+        candidate = found.candidate
+        try:
+            await self._repositories.link_blob(candidate.repository, digest, file.size)
+        except (OSError, NoSpace) as error:
+            self._log.error("{digest} could not be linked: {error}", digest=str(digest), error=error)
+        except BaseException:
+            file.close()
+            raise
+        self._index.used(digest)
+        content = StoredContent(file, self._disk)
+        return Served(content, candidate.repository, Cached.HIT, candidate.upstream.name)

@@ -32,14 +32,14 @@ def back_off(tries: int) -> float:
     return 0.1 * 2.0 ** min(tries, 5)
 
 
-def hash_prefix(digest: Digest, descriptor: int | None, length: int) -> Hasher:
-    """Hash the first `length` bytes of a file; run in a thread of the disk."""
+def hash_range(digest: Digest, descriptor: int | None, start: int, stop: int) -> Hasher:
+    """Hash the bytes from `start` up to `stop` of a file; run in a thread of the disk."""
     hasher = digest.hasher()
-    at = 0
-    while descriptor is not None and at < length:
-        data = os.pread(descriptor, min(_READ, length - at), at)
+    at = start
+    while descriptor is not None and at < stop:
+        data = os.pread(descriptor, min(_READ, stop - at), at)
         if not data:
-            raise Broken("the part is shorter than what was sent of it")
+            raise Broken("the file is shorter than what was sent of it")
         hasher.update(data)
         at += len(data)
     return hasher
@@ -61,13 +61,14 @@ class Direct:
         background: Background,
         prefix: int = 0,
         descriptor: int | None = None,
-        verification: Callable[[], Awaitable[None]] | None = None,
+        verification: Callable[[Hasher], Awaitable[None]] | None = None,
         released: Callable[[], None],
     ) -> None:
         """`descriptor` holds the blob's first `prefix` bytes; it stays the caller's.
 
-        With `verification` someone else verifies the blob, and the last byte waits for that; without, the hash
-        is taken here. `released` is called once, when it ended.
+        The last byte waits for the verification: by `verification`, which is handed the hash of the bytes from
+        `position` on, or without it by the hash of all bytes, the prefix included. `released` is called once, when
+        it ended.
         """
         self._open = open_at
         self._digest = digest
@@ -80,8 +81,7 @@ class Direct:
         self._descriptor = descriptor
         self._verification = verification
         self._released = released
-        hashing = verification is None and stop == size
-        self._hasher: Hasher | None = digest.hasher() if hashing else None
+        self._hasher: Hasher | None = digest.hasher() if stop == size else None
         self._offset = position
         self._buffer = bytearray()
         self._complete = False
@@ -138,9 +138,11 @@ class Direct:
 
     async def _work(self) -> None:
         try:
-            if self._hasher is not None:
+            if self._hasher is not None and self._verification is None:
                 self._offset = self._prefix
-                self._hasher = await self._disk.run(hash_prefix, self._digest, self._descriptor, self._prefix)
+                self._hasher = await self._disk.run(
+                    hash_range, self._digest, self._descriptor, 0, self._prefix
+                )
             await self._transfer()
             await self._verify()
         except NoraError as error:
@@ -212,9 +214,11 @@ class Direct:
         self._changed.succeed(None)
 
     async def _verify(self) -> None:
-        if self._verification is not None and self._stop == self._size:
-            await self._verification()
-        elif self._hasher is not None and not self._digest.matches(self._hasher):
+        if self._hasher is None:
+            return
+        if self._verification is not None:
+            await self._verification(self._hasher)
+        elif not self._digest.matches(self._hasher):
             raise Unverified(f"the upstream's bytes do not hash to {self._digest}")
 
 

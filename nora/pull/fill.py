@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from nora.concurrency import Waiters
 from nora.oci import Digest, Repository
-from nora.oci.errors import Broken, NoraError
+from nora.oci.errors import Broken, NoraError, Unverified
 from nora.upstream.interfaces import Candidate
 
 
@@ -122,7 +122,11 @@ class Fill:
             self._opening.succeed(None)
 
     def describe(self, size: int) -> None:
-        """Make the size known."""
+        """Make the size known. Clients were told it: another one later raises `Unverified`."""
+        if self.size is not None:
+            if size != self.size:
+                raise Unverified("the blob's size changed")
+            return
         self.size = size
         self._opened_at, self._opened_with = self._clock(), self.written
         if self.opened:

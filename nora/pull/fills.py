@@ -15,9 +15,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from nora.concurrency import Background
-from nora.oci import Digest
-from nora.oci.errors import BlobUnknown, Broken, NoraError, Overloaded
-from nora.pull.direct import Direct
+from nora.oci import Digest, Hasher, Repository
+from nora.oci.errors import BlobUnknown, Broken, NoraError, NoSpace, Overloaded, Unverified
+from nora.pull.direct import Direct, hash_range
 from nora.pull.fill import Fill
 from nora.pull.leading import FillObserver, Leader, Limits
 from nora.storage.interfaces import Blobs, Disk, Parts, Published, Repositories, Trailing, Writing
@@ -52,7 +52,6 @@ class Fills:
         self._observer = observer
         self._leader = Leader(parts, repositories, clock, limits, observer)
         self._running: dict[Digest, Fill] = {}
-        self._slots = DeferredSemaphore(limits.max_fills)
         self._detours = DeferredSemaphore(limits.max_fills)
         self._background = Background()
         self._stopping = False
@@ -85,7 +84,6 @@ class Fills:
         return self._background.idle()
 
     async def _run(self, fill: Fill, expected: int | None) -> None:
-        await self._slots.acquire()
         self._observer.fill_started()
         result = "failed"
         try:
@@ -94,16 +92,17 @@ class Fills:
             result = "stopped" if self._stopping else "failed"
             self._end(fill)
             fill.fail(error)
-        except BaseException as error:
+        except OSError as error:
+            self._end(fill)
+            fill.fail(Broken("the store failed"))
+            self._log.error("the store failed: {error}", error=error)
+        except Exception:
             self._end(fill)
             fill.fail(Broken("the fill failed"))
-            if not isinstance(error, OSError):
-                raise
-            self._log.error("the store failed: {error}", error=error)
+            raise
         finally:
             self._end(fill)
             fill.close()
-            self._slots.release()
             self._observer.fill_ended(result)
 
     def _end(self, fill: Fill) -> None:
@@ -112,7 +111,10 @@ class Fills:
 
     async def _lead_or_trail(self, fill: Fill, expected: int | None) -> str:
         while True:
-            claim = await self._parts.claim(fill.digest)
+            try:
+                claim = await self._parts.claim(fill.digest)
+            except NoSpace:
+                return await self._without_storing(fill, expected)
             if isinstance(claim, Published):
                 return await self._is_published(fill)
             if isinstance(claim, Writing):
@@ -123,36 +125,56 @@ class Fills:
             finally:
                 claim.close()
 
+    async def _without_storing(self, fill: Fill, expected: int | None) -> str:
+        """There is no space even for an empty part: each client goes on by itself."""
+        told = await self._confirm(fill)
+        size = expected if told is None else told
+        if size is None:
+            raise NoSpace("the store is full")
+        fill.describe(size)
+        fill.stop_storing()
+        return "no_space"
+
     async def _is_published(self, fill: Fill) -> str:
         """Another process stored it: confirm it for those who wait here, and let them read the blob."""
-        if not fill.confirmed:
-            await self._confirm(fill)
+        await self._confirm(fill)
         file = await self._blobs.open(fill.digest)
         if file is None:
             raise Broken("the blob vanished")
         try:
+            fill.describe(file.size)
             if not fill.verified:
                 fill.attach(os.dup(file.descriptor), file.size)
-                fill.describe(file.size)
                 fill.verify()
             for repository in list(fill.confirmed):
-                await self._repositories.link_blob(repository, fill.digest, file.size)
+                await self._link(repository, fill.digest, file.size)
         finally:
             file.close()
         return "elsewhere"
 
+    async def _link(self, repository: Repository, digest: Digest, size: int) -> None:
+        try:
+            await self._repositories.link_blob(repository, digest, size)
+        except (OSError, NoSpace) as error:
+            self._log.error("{digest} could not be linked: {error}", digest=str(digest), error=error)
+
     async def _confirm(self, fill: Fill) -> int | None:
+        """Have the upstreams of who began the fill confirm it, unless they have; tells the size if they do."""
+        mine = {candidate.repository for candidate in fill.candidates}
+        if mine & fill.confirmed.keys():
+            return fill.size
+
         async def ask(candidate: Candidate) -> int | None:
             return await candidate.upstream.describe_blob(candidate.repository.name, fill.digest)
 
-        found = await first(fill.candidates, ask, BlobUnknown)
+        found = await self._leader.unless_stopped(first(fill.candidates, ask, BlobUnknown))
         fill.source = found.candidate
         fill.confirm(found.candidate.repository, found.candidate.upstream.name)
         return found.value
 
     async def _trail(self, fill: Fill, trailing: Trailing) -> bool:
         """Follow a part that another process leads; True when it was published, False when nobody leads it."""
-        told = await self._confirm(fill) if not fill.confirmed else fill.size
+        told = await self._confirm(fill)
         attached = False
         while not self._stopping:
             led = trailing.led()
@@ -162,12 +184,14 @@ class Fills:
             if (seen.size or seen.verified) and not attached:
                 fill.attach(trailing.open(), seen.size)
                 attached = True
-            size = trailing.size() if told is None else told
-            if size is not None and fill.size is None:
+            # The leader wrote down the size before the first byte; what our own upstream told counts only without.
+            size = trailing.size() or (told if attached else None)
+            if size is not None:
                 fill.describe(size)
             if attached and seen.size > fill.written:
                 fill.advance(seen.size)
-            if seen.verified and fill.size is not None and not fill.verified:
+            if seen.verified and not fill.verified:
+                fill.describe(seen.size)
                 fill.verify()
             if not led:
                 return self._blobs.size(fill.digest) is not None
@@ -206,8 +230,25 @@ class Fills:
             disk=self._disk,
             clock=self._clock,
             background=self._background,
-            prefix=fill.written if descriptor is not None else 0,
+            prefix=0 if descriptor is None else os.fstat(descriptor).st_size,
             descriptor=descriptor,
-            verification=fill.whole if verification else None,
+            verification=(lambda own: self._compare(fill, position, stop, own)) if verification else None,
             released=self._detours.release,
         )
+
+    async def _compare(self, fill: Fill, position: int, stop: int, own: Hasher) -> None:
+        """Hold the bytes of a transfer ahead of `fill`, hashed as `own`, against the verified blob."""
+        await fill.whole()
+        descriptor = fill.duplicate()
+        if descriptor is None:
+            file = await self._blobs.open(fill.digest, fill.size)
+            if file is None:
+                raise Broken("the blob was removed before a range of it could be verified")
+            descriptor = os.dup(file.descriptor)
+            file.close()
+        try:
+            verified = await self._disk.run(hash_range, fill.digest, descriptor, position, stop)
+        finally:
+            os.close(descriptor)
+        if verified.hexdigest() != own.hexdigest():
+            raise Unverified("the upstream's bytes of this range are not the blob's")

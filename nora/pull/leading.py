@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -23,6 +23,7 @@ from nora.oci.errors import BlobUnknown, Broken, NoraError, NoSpace, TooLarge, U
 from nora.pull.direct import MAX_TRIES, back_off
 from nora.pull.fill import Fill
 from nora.pull.pump import Pump
+from nora.pull.turns import Turn, Turns
 from nora.storage.interfaces import Parts, Repositories, Writing
 from nora.upstream.chain import first
 from nora.upstream.interfaces import Candidate, Incoming
@@ -70,7 +71,7 @@ class Leader:
         self._clock = clock
         self._limits = limits
         self._observer = observer
-        self._slots: dict[str, DeferredSemaphore] = {}
+        self._turns = Turns(limits.max_fills, limits.max_fills_per_upstream)
         self._stopping = False
         self._waits: set[Deferred[Any]] = set()
         self._transfers: set[Incoming] = set()
@@ -93,11 +94,11 @@ class Leader:
         `expected` is the size that a stored manifest gives, for an upstream that tells none.
         """
         keep = True
-        slot: DeferredSemaphore | None = None
+        turn: Turn | None = None
         try:
             fill.attach(writing.open(), writing.written)
-            candidate, incoming, slot = await self._begin(fill, writing, expected)
-            kept = incoming is None or incoming.start > 0
+            candidate, incoming, turn = await self._begin(fill, writing, expected)
+            kept = writing.written > 0
             if not await self._store(fill, writing, candidate, incoming):
                 keep = False
                 return "no_space"
@@ -111,39 +112,40 @@ class Leader:
             return await self._publish(fill, writing)
         except NoSpace:
             keep = False
+            if fill.size is None:
+                raise  # nobody was answered yet, and without a size nobody can be
             fill.stop_storing()
             return "no_space"
         except (TooLarge, Unverified):
             keep = False
             raise
         except CancelledError:
-            raise Broken("this server is stopping") from None
+            raise Broken("this server is stopping" if self._stopping else "the fill was given up") from None
         finally:
-            if slot is not None:
-                slot.release()
+            if turn is not None:
+                turn.release()
             await writing.abandon(keep=keep)
 
     async def _begin(
         self, fill: Fill, writing: Writing, expected: int | None
-    ) -> tuple[Candidate, Incoming | None, DeferredSemaphore | None]:
+    ) -> tuple[Candidate, Incoming | None, Turn | None]:
         """Ask the candidates in order; make size and confirmation known. No transfer: all bytes are kept ones."""
 
-        async def ask(candidate: Candidate) -> tuple[Incoming | None, int | None, DeferredSemaphore | None]:
+        async def ask(candidate: Candidate) -> tuple[Incoming | None, int | None, Turn | None]:
             if writing.written and writing.written == writing.size:
                 size = await candidate.upstream.describe_blob(candidate.repository.name, fill.digest)
                 if size is None or size == writing.size:
                     return None, writing.size, None
-            slot = self._slot(candidate.upstream.name)
-            await slot.acquire()
+            turn = await self._turns.take(candidate.upstream.name)
             try:
                 incoming = await self._open_rest(fill, writing, candidate)
             except BaseException:
-                slot.release()
+                turn.release()
                 raise
-            return incoming, incoming.size, slot
+            return incoming, incoming.size, turn
 
-        found = await self._unless_stopped(first(fill.candidates, ask, BlobUnknown))
-        incoming, size, slot = found.value
+        found = await self.unless_stopped(first(fill.candidates, ask, BlobUnknown))
+        incoming, size, turn = found.value
         size = expected if size is None else size
         try:
             self._check_size(size)
@@ -152,8 +154,8 @@ class Leader:
         except BaseException:
             if incoming is not None:
                 incoming.abort()
-            if slot is not None:
-                slot.release()
+            if turn is not None:
+                turn.release()
             raise
         fill.source = found.candidate
         if incoming is not None and incoming.start:
@@ -161,7 +163,7 @@ class Leader:
         fill.confirm(repository, upstream)  # first: who waits for the opening looks for its repository
         if size is not None:
             fill.describe(size)
-        return found.candidate, incoming, slot
+        return found.candidate, incoming, turn
 
     async def _open_rest(self, fill: Fill, writing: Writing, candidate: Candidate) -> Incoming:
         """Begin a transfer of what is not written yet; of the whole, where the kept bytes cannot be of this blob."""
@@ -171,7 +173,12 @@ class Leader:
             if not writing.written:
                 raise
         else:
-            if not writing.written or incoming.size is None or writing.size in (None, incoming.size):
+            size = incoming.size
+            if (
+                size is None
+                or (writing.written <= size and writing.size in (None, size))
+                or not writing.written
+            ):
                 return incoming
             incoming.abort()
         await self._start_over(fill, writing)
@@ -181,6 +188,11 @@ class Leader:
         await writing.restart()
         fill.attach(writing.open(), 0)
         fill.advance(0)
+
+    def _learn_size(self, fill: Fill, size: int | None) -> None:
+        self._check_size(size)
+        if size is not None:
+            fill.describe(size)
 
     def _check_size(self, size: int | None) -> None:
         if size is not None and size > self._limits.max_blob_size:
@@ -220,16 +232,18 @@ class Leader:
     ) -> Incoming:
         """Ask the same upstream for the rest; raises `error` after too many tries without progress."""
         while tries < MAX_TRIES and not isinstance(error, TooLarge):
-            await self._unless_stopped(_sleep(self._clock, back_off(tries)))
+            await self.unless_stopped(_sleep(self._clock, back_off(tries)))
             try:
-                incoming = await self._unless_stopped(self.open(candidate, fill.digest, writing.written))
+                incoming = await self.unless_stopped(self.open(candidate, fill.digest, writing.written))
             except NoraError as again:
                 error = again
                 tries += 1
                 continue
-            if incoming.size is not None and incoming.size != fill.size:
+            try:
+                self._learn_size(fill, incoming.size)
+            except NoraError:
                 incoming.abort()
-                raise Unverified("the blob's size changed at the upstream")
+                raise
             self._observer.fill_resumed()
             fill.resumptions += 1
             return incoming
@@ -238,7 +252,7 @@ class Leader:
     async def _transfer(self, fill: Fill, writing: Writing, incoming: Incoming) -> None:
         limit = self._limits.max_blob_size
 
-        def advanced(_: int) -> None:
+        def advanced() -> None:
             fill.advance(writing.written)
             if writing.written > limit:
                 incoming.abort()
@@ -256,7 +270,7 @@ class Leader:
         """Start over from 0, once: what was put together from several connections did not verify."""
         self._log.warn("{digest} did not verify after a resumption; starting over", digest=str(fill.digest))
         await self._start_over(fill, writing)
-        incoming = await self._unless_stopped(self.open(candidate, fill.digest))
+        incoming = await self.unless_stopped(self.open(candidate, fill.digest))
         if not await self._store(fill, writing, candidate, incoming):
             raise NoSpace("the store is full")
         if not await writing.verify():
@@ -276,12 +290,7 @@ class Leader:
             return "no_space" if isinstance(error, NoSpace) else "failed"
         return "stored"
 
-    def _slot(self, upstream: str) -> DeferredSemaphore:
-        if upstream not in self._slots:
-            self._slots[upstream] = DeferredSemaphore(self._limits.max_fills_per_upstream)
-        return self._slots[upstream]
-
-    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for `work`, which `stop` cancels."""
         waiting = Deferred.fromCoroutine(work)
         self._waits.add(waiting)

@@ -18,6 +18,8 @@ from nora.upstream.interfaces import Incoming
 
 HOP = 1024 * 1024
 _RESUME_BELOW = HOP // 2
+_OVERHEAD = 256
+"""What a chunk costs beside its bytes: tiny ones count for more, so that memory stays bounded."""
 
 
 class Pump:
@@ -28,9 +30,9 @@ class Pump:
         incoming: Incoming,
         append: Callable[[Sequence[bytes]], Deferred[None]],
         skip: int,
-        advanced: Callable[[int], None],
+        advanced: Callable[[], None],
     ) -> None:
-        """`skip` bytes at the start are dropped: there already. `advanced` hears the bytes of each hop."""
+        """`skip` bytes at the start are dropped: there already. `advanced` hears of each hop."""
         self._incoming = incoming
         self._append = append
         self._skip = skip
@@ -61,7 +63,7 @@ class Pump:
         if not chunk or self._end is not None:
             return
         self._chunks.append(chunk)
-        self._collected += len(chunk)
+        self._collected += len(chunk) + _OVERHEAD
         if self._collected >= HOP and not self._paused:
             self._paused = True
             self._incoming.pause()
@@ -77,14 +79,14 @@ class Pump:
         size = 0
         while self._chunks and size < HOP:
             batch.append(self._chunks.popleft())
-            size += len(batch[-1])
+            size += len(batch[-1]) + _OVERHEAD
         self._collected -= size
         self._writing = True
-        self._append(batch).addCallbacks(self._wrote, self._failed, callbackArgs=(size,))
+        self._append(batch).addCallbacks(self._wrote, self._failed)
 
-    def _wrote(self, _: None, size: int) -> None:
+    def _wrote(self, _: None) -> None:
         self._writing = False
-        self._advanced(size)
+        self._advanced()
         if self._paused and self._collected < _RESUME_BELOW:
             self._paused = False
             self._incoming.resume()

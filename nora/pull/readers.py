@@ -103,12 +103,12 @@ class FollowingReader:
                 await self._direct.more()
                 return
             fill = self._fill
-            if fill.generation != self._generation:
-                await self._change_file()
-            elif self.ready():
+            if self.ready():
                 return
-            elif fill.spaceless:
+            if fill.spaceless:
                 await self._go_around()
+            elif fill.generation != self._generation:
+                await self._change_file()
             elif self._is_far() and (ahead := self._detours.ahead(fill, self.position, self.stop)):
                 self._leave_file(ahead)
             else:
@@ -160,21 +160,28 @@ class FollowingReader:
         fill, generation = self._fill, self._fill.generation
         while fill.generation == generation and fill.written < self.position and self.position > self._start:
             await fill.progress()
+            if fill.spaceless:
+                return
         if fill.generation != generation:
             return
         new = fill.duplicate()
         if new is None:
             raise Broken("the fill lost its file")
-        if self.descriptor is not None and self.position > self._start:
-            same = await self._disk.run(_same, self.descriptor, new, self._start, self.position)
-            if not same:
-                os.close(new)
+        try:
+            if not await self._same_in(new):
                 raise Broken("the upstream's bytes changed under way")
-        self._close_file()
-        if self._closed:
+            if self._closed:
+                raise Broken("the client left")
+        except BaseException:
             os.close(new)
-            raise Broken("the client left")
+            raise
+        self._close_file()
         self.descriptor, self._generation = new, generation
+
+    async def _same_in(self, new: int) -> bool:
+        if self.descriptor is None or self.position == self._start:
+            return True
+        return await self._disk.run(_same, self.descriptor, new, self._start, self.position)
 
     _spare: int | None = None
     """The file that a transfer past the store reads the prefix from."""

@@ -88,7 +88,7 @@ class DiskBlobs:
         """Tell a blob's size in bytes by one `stat`; None when it is not there."""
         try:
             found = os.lstat(self._layout.blob(digest))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
@@ -129,7 +129,7 @@ class DiskBlobs:
         path = self._layout.blob(digest)
         try:
             descriptor = os.open(path, _FLAGS)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.ENXIO}:  # a symbolic link, a socket
@@ -196,7 +196,7 @@ def _publish(source: str, path: str, aside: str) -> int:
 def _read_path(path: str, limit: int) -> bytes | None:
     try:
         descriptor = os.open(path, _FLAGS)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     file = BlobFile(descriptor, os.fstat(descriptor).st_size)
     if file.size > limit:

@@ -11,6 +11,7 @@ leader that died between the two can be succeeded.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred
 
 from nora.oci import Digest, Hasher, Repository
+from nora.oci.errors import NoSpace
 from nora.storage.durable import no_space
 from nora.storage.interfaces import Blobs, Disk, Lock, Locks, Published, Trailing, Writing, Written
 from nora.storage.layout import Layout
@@ -52,6 +54,9 @@ class DiskParts:
             return TrailingFile(self._layout, self._locks, digest)
         try:
             descriptor, written = await self._disk.run(_open_growing, self._layout.part(digest))
+        except OSError as error:
+            lock.release()
+            raise no_space(error) or error from None
         except BaseException:
             lock.release()
             raise
@@ -68,7 +73,7 @@ class DiskParts:
         names = await self._disk.run(_old_parts, self._layout.fills, time.time() - age)
         swept = 0
         for name in names:
-            algorithm, _, encoded = name.removesuffix(".part").partition("-")
+            algorithm, _, encoded = name.partition("-")
             digest = Digest(algorithm, encoded)
             lock = await self._locks.hold(_key(digest))
             if lock is None:
@@ -182,9 +187,13 @@ class WritingFile:
         return Deferred.fromCoroutine(self._verify())
 
     async def _publish(self) -> None:
+        part, sidecar = self._layout.part(self.digest), self._layout.sidecar(self.digest)
         try:
-            await self._blobs.publish(self._layout.part(self.digest), self.digest)
-            await self._disk.run(_unlink, self._layout.sidecar(self.digest))
+            await self._blobs.publish(part, self.digest)
+            await self._disk.run(_unlink, sidecar)
+        except NoSpace:
+            await self._disk.run(_unlink, part, sidecar)
+            raise
         finally:
             self._close()
 
@@ -272,7 +281,11 @@ def _key(digest: Digest) -> str:
 
 def _open_growing(path: str) -> tuple[int, int]:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, _GROWING)
+    try:
+        descriptor = os.open(path, flags, _GROWING)
+    except PermissionError:  # its leader died between making it read-only and renaming it
+        os.chmod(path, _GROWING)
+        descriptor = os.open(path, flags, _GROWING)
     os.fchmod(descriptor, _GROWING)
     return descriptor, os.fstat(descriptor).st_size
 
@@ -306,9 +319,14 @@ def _unlink(*paths: str) -> None:
 
 
 def _old_parts(folder: str, before: float) -> list[str]:
+    """List the parts, and the sidecars without one, that were last written to before that time."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.endswith(".part") and entry.stat(follow_symlinks=False).st_mtime < before:
-                found.append(entry.name)
+            stem, suffix = os.path.splitext(entry.path)
+            if suffix not in (".part", ".json") or (suffix == ".json" and os.path.exists(f"{stem}.part")):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                if entry.stat(follow_symlinks=False).st_mtime < before:
+                    found.append(os.path.basename(stem))
     return found

@@ -109,7 +109,8 @@ class Pulling:
         self.pull = PullThrough(self.manifests, self.tags, pull, self.owners, self.counts)
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Break off what runs, and let go of the store."""
+        self.fills.stop()
         self.locks.close()
 
     def turn(self, seconds: float, step: float = 0.005) -> None:

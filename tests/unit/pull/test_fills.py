@@ -365,6 +365,7 @@ class RightsTests(FillTestCase):
 
     def test_head_moves_no_bytes(self) -> None:
         """HEAD asks upstream only for what a stored manifest lists."""
+
         def describe() -> Deferred[Served[int]]:
             return Deferred.fromCoroutine(self.here.pull.describe_blob(self.route, self.digest, ANONYMOUS))
 
