@@ -20,7 +20,8 @@ ENV DEBIAN_FRONTEND=noninteractive
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates python3 \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 4000 --user-group --home-dir /data --no-create-home --shell /usr/sbin/nologin nora \
+ && groupadd --system --gid 4000 nora \
+ && useradd --system --uid 4000 --gid 4000 --home-dir /data --no-create-home --shell /usr/sbin/nologin nora \
  && install -d -o nora -g nora -m 0750 /data
 COPY --from=build /opt/nora/venv /opt/nora/venv
 
@@ -36,6 +37,6 @@ asked = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('NORA_PORT', 
 asked.request('GET', '/ready'); \
 sys.exit(asked.getresponse().status != 200)"]
 
-# It is process 1 itself, so `docker stop` reaches it. Give it time to drain: docker stop --time 60.
+# It is process 1 itself, so `docker stop` reaches it. Give it time to drain: docker stop -t 60.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/opt/nora/venv/bin/twistd", "-n", "--pidfile=", "nora"]

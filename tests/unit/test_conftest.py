@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -102,3 +103,18 @@ class RuleTests(SynchronousTestCase):
         status, said = self.run_tests(_MODULE, "true")
         self.assertEqual(status, 1, said)
         self.assertIn("could not import 'no_such_module'", said)
+
+
+class ProgramTests(SynchronousTestCase):
+    """.ci/programs, which installs what the tests run."""
+
+    def test_every_needed_program_is_known(self) -> None:
+        """Whatever program a test needs, the script knows a package for it."""
+        known = (_TESTS.parent / ".ci" / "programs").read_text().split('known="')[1].split('"')[0]
+        programs = {pair.split("=")[0] for pair in known.split()}
+        for path in (_TESTS / "integration", _TESTS / "faults", _TESTS / "unit"):
+            for module in path.rglob("test_*.py"):
+                if module != Path(__file__):
+                    for names in re.findall(r"mark\.needs\(([^)]*)\)", module.read_text()):
+                        needed = set(re.findall(r'"([^"]+)"', names))
+                        self.assertTrue(needed <= programs, f"{module.name}: {needed - programs}")
