@@ -334,7 +334,8 @@ class StarvationTests(BlobTestCase):
         hung.hung = Deferred()
         for i in range(4):
             digest = hung.add_blob(NAME, b"%d" % i)
-            Deferred.fromCoroutine(process.pull.blob(qualified([hung]), digest, ANONYMOUS))
+            waiting = Deferred.fromCoroutine(process.pull.blob(qualified([hung]), digest, ANONYMOUS))
+            self.addCleanup(waiting.addErrback, lambda _: None)
         served = self.get(process)
         self.assertEqual(self.successResultOf(self.read(self.successResultOf(served))), RANDOM)
 

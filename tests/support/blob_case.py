@@ -35,13 +35,17 @@ class BlobTestCase(SynchronousTestCase):
         return process
 
     def get(self, process: Pulling | None = None, route: Route | None = None) -> Deferred[Served[Content]]:
-        """Ask for the blob."""
+        """Ask for the blob. What nobody waits for any more at the end may fail unheard."""
         pull = (process or self.here).pull
-        return Deferred.fromCoroutine(pull.blob(route or self.route, self.digest, ANONYMOUS))
+        getting = Deferred.fromCoroutine(pull.blob(route or self.route, self.digest, ANONYMOUS))
+        self.addCleanup(getting.addErrback, lambda _: None)
+        return getting
 
     def read(self, served: Served[Content], start: int = 0, stop: int | None = None) -> Deferred[bytes]:
-        """Read it as a copying client does."""
-        return Deferred.fromCoroutine(read_all(served.content, start, stop))
+        """Read it as a copying client does; unheard at the end as `get`."""
+        reading = Deferred.fromCoroutine(read_all(served.content, start, stop))
+        self.addCleanup(reading.addErrback, lambda _: None)
+        return reading
 
     def reader(self, served: Served[Content], start: int = 0, stop: int | None = None) -> Reader:
         """Give a reader of it."""
