@@ -32,6 +32,7 @@ from nora.pull.through import PullThrough
 from nora.storage import StoreBusy
 from nora.storage.store import Store
 from nora.telemetry import AuditLog, Metrics
+from nora.upstream.circuit import CircuitState
 from nora.upstream.registry import Registry, State, build_registry
 from nora.upstream.routing import RoutedUpstream, Routing
 from nora.upstream.via import make_pseudonym
@@ -335,13 +336,18 @@ class Daemon:
                 "fills": len(self._fills),
             },
             "upstreams": [
-                _upstream_health(asked.upstream, registry.state())
+                _upstream_health(asked.upstream, registry.state(), registry.circuit.state())
                 for asked, registry in self._registries.items()
+            ],
+            "warnings": [
+                f"upstream {registry.name} is passed over since {_iso(circuit.since)}: {circuit.reason}"
+                for registry in self._registries.values()
+                if (circuit := registry.circuit.state()).since is not None
             ],
         }
 
 
-def _upstream_health(upstream: UpstreamConfig, state: State) -> dict[str, object]:
+def _upstream_health(upstream: UpstreamConfig, state: State, circuit: CircuitState) -> dict[str, object]:
     return {
         "name": upstream.name,
         "namespace": upstream.namespace,
@@ -349,6 +355,11 @@ def _upstream_health(upstream: UpstreamConfig, state: State) -> dict[str, object
         "last_success": _iso(state.last_success),
         "last_error": state.last_error,
         "last_error_at": _iso(state.last_error_at),
+        "circuit": {
+            "state": circuit.word,
+            "since": _iso(circuit.since),
+            "next_probe": None if circuit.next_probe is None else round(circuit.next_probe, 1),
+        },
     }
 
 

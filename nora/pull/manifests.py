@@ -29,7 +29,9 @@ class Manifests:
         self._repositories = repositories
         self._index = index
         self._fetching: SingleFlight[Key, Found[Manifest]] = SingleFlight(background)
-        self._describing: SingleFlight[Key, Found[Descriptor]] = SingleFlight(background)
+        self._describing: SingleFlight[tuple[Reference, tuple[Candidate, ...], bool], Found[Descriptor]] = (
+            SingleFlight(background)
+        )
 
     async def read(self, repository: Repository, digest: Digest) -> Answer | None:
         """Read a stored manifest that `repository` may read; None when there is none."""
@@ -73,16 +75,23 @@ class Manifests:
         await self._store(found.candidate.repository, found.value)
         return found
 
-    async def describe(self, candidates: Sequence[Candidate], reference: Reference) -> Found[Descriptor]:
-        """Ask for a manifest's descriptor, once for all who ask at the time; raises as `fetch` does."""
-        key = (reference, tuple(candidates))
+    async def describe(
+        self, candidates: Sequence[Candidate], reference: Reference, *, cached: bool = False
+    ) -> Found[Descriptor]:
+        """Ask for a manifest's descriptor, once for all who ask at the time; raises as `fetch` does.
+
+        With a `cached` copy at hand nobody waits for an upstream whose circuit is open.
+        """
+        key = (reference, tuple(candidates), cached)
         return await self._describing.run(key, lambda: self._describe(*key))
 
-    async def _describe(self, reference: Reference, candidates: tuple[Candidate, ...]) -> Found[Descriptor]:
+    async def _describe(
+        self, reference: Reference, candidates: tuple[Candidate, ...], cached: bool
+    ) -> Found[Descriptor]:
         async def ask(candidate: Candidate) -> Descriptor:
             return await candidate.upstream.describe(candidate.repository.name, reference)
 
-        return await first(candidates, ask, ManifestUnknown)
+        return await first(candidates, ask, ManifestUnknown, last_resort=not cached)
 
     async def _store(self, repository: Repository, manifest: Manifest) -> None:
         """Bytes before the link. A disk that takes neither costs the cache, not the answer."""

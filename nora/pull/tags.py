@@ -145,7 +145,7 @@ class Tags:
                 lock.release()
 
     async def _ask(self, route: Route, tag: Tag, known: _Known) -> Served[Descriptor]:
-        found = await self._manifests.describe(known.check, tag)
+        found = await self._manifests.describe(known.check, tag, cached=True)
         descriptor, candidate = found.value, found.candidate
         same = (
             candidate.repository == known.repository and descriptor.digest == known.record.descriptor.digest

@@ -87,6 +87,9 @@ class Metrics:
         self._quota = self._gauge(
             "nora_upstream_quota_remaining", "Pulls that the upstream's rate limit leaves.", "upstream"
         )
+        self._circuits = self._gauge(
+            "nora_upstream_circuit_open", "1 while the upstream is taken for dead, else 0.", "upstream"
+        )
 
     def _fills(self) -> None:
         self._fills_running = self._gauge("nora_fills_running", "Transfers into the store that run now.")
@@ -191,6 +194,10 @@ class Metrics:
     def quota(self, upstream: str, remaining: int) -> None:
         """Tell how many pulls an upstream's rate limit leaves."""
         self._quota.labels(upstream).set(remaining)
+
+    def circuit(self, upstream: str, opened: bool) -> None:
+        """Tell whether an upstream's circuit is open."""
+        self._circuits.labels(upstream).set(1 if opened else 0)
 
     # What pull does.
 

@@ -27,6 +27,9 @@ class Observer(Protocol):
     def quota(self, upstream: str, remaining: int) -> None:
         """Tell how many pulls the upstream says are left."""
 
+    def circuit(self, upstream: str, opened: bool) -> None:
+        """Tell that the upstream's circuit opened, or that it is closed: told once at the beginning, too."""
+
 
 class Unobserved:
     """An observer that nobody reads."""
@@ -41,4 +44,7 @@ class Unobserved:
         """Do nothing."""
 
     def quota(self, upstream: str, remaining: int) -> None:
+        """Do nothing."""
+
+    def circuit(self, upstream: str, opened: bool) -> None:
         """Do nothing."""

@@ -7,8 +7,9 @@ parses, and a blob's framing is checked here while its digest is the reader's to
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -20,8 +21,9 @@ from twisted.web.iweb import IAgent
 
 from nora.concurrency import Background
 from nora.oci import ACCEPTED_MEDIA_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Manifest, Reference
-from nora.oci.errors import InvalidDigest, Limited, NoraError, Unverified
+from nora.oci.errors import InvalidDigest, Limited, NoraError, Unavailable, Unverified
 from nora.upstream.budget import within
+from nora.upstream.circuit import PROBE_TIMEOUT, Circuit
 from nora.upstream.client import Answer, Client
 from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
 from nora.upstream.guard import Guard
@@ -76,6 +78,7 @@ class Registry:
         guard: Guard | None = None,
         pool: BoundedPool | None = None,
         observer: Observer | None = None,
+        random: Callable[[], float] = random.random,
     ) -> None:
         origin = Origin.of(url)
         self.name = name
@@ -90,9 +93,16 @@ class Registry:
         self._background = Background()
         self._limits = Limits(clock)
         self._state = State()
+        self._circuit = Circuit(clock, random, self._background, self._probe, self._circuit_changed)
+        self._circuit_changed(False)
         self._client = Client(HTTPClient(agent, _NoCookies()), clock, guard)
         tokens = Tokens(self._fetch_token, clock, self._background, self._token_asked)
         self._exchange = Exchange(self._client, tokens, origin, clock)
+
+    @property
+    def circuit(self) -> Circuit:
+        """As `Upstream.circuit`."""
+        return self._circuit
 
     def state(self) -> State:
         """Tell how it has done lately."""
@@ -100,6 +110,7 @@ class Registry:
 
     async def close(self) -> None:
         """Close what is idle, and keep no connection any more. Exchanges under way go on."""
+        self._circuit.retire()
         if self._pool is not None:
             await self._pool.close()
 
@@ -184,7 +195,29 @@ class Registry:
         """Put one question within the budget."""
         repository = path.rpartition("/")[0].rpartition("/")[0]
         work = self._exchange.ask(method, f"{self._base}/v2/{path}", repository, headers)
-        return await within(self._clock, self._proxy_timeout, work, late=Answer.abort)
+        since = self._clock.seconds()
+        try:
+            answer = await within(self._clock, self._proxy_timeout, work, late=Answer.abort)
+        except NoraError as error:
+            self._circuit.failed(error, repository, since)
+            raise
+        if answer.status >= 500:
+            self._circuit.faulted(answer.status, repository, since)
+        else:
+            self._circuit.succeeded()
+        return answer
+
+    async def _probe(self) -> None:
+        """Ask what any registry answers, in whatever way; raises when it does not, or with a 5xx."""
+        asking = self._client.request("GET", f"{self._base}/v2/", {})
+        timeout = min(self._proxy_timeout, PROBE_TIMEOUT)
+        answer = await within(self._clock, timeout, asking, late=Answer.abort)
+        await answer.drain()
+        if answer.status >= 500:
+            raise Unavailable(f"it answered {answer.status}")
+
+    def _circuit_changed(self, opened: bool) -> None:
+        self._observer.circuit(self.name, opened)
 
     async def _require(self, answer: Answer) -> None:
         """Raise what `answer` means unless it is a 200; then its body is ended too."""

@@ -73,6 +73,10 @@ class UpstreamContract(_Base):
         self.assertTrue(self.upstream.name)
         self.assertTrue(self.upstream.namespace)
 
+    async def test_circuit(self) -> None:
+        """Nothing speaks against asking one of which nothing bad is known."""
+        self.assertIsNone(self.upstream.circuit.objection())
+
     async def test_manifest(self) -> None:
         """A manifest comes byte for byte, by tag and by digest."""
         for reference in (TAG, IMAGE.digest):
