@@ -22,6 +22,7 @@ from nora import __version__
 from nora.concurrency import Background, Waiters
 from nora.config import Config, UpstreamConfig
 from nora.process import CannotReload, CannotStart, Sockets
+from nora.pull.absences import Absences
 from nora.pull.blobs import BlobPull
 from nora.pull.fills import Fills
 from nora.pull.leading import Limits as FillLimits
@@ -54,6 +55,7 @@ _RELOADED = {
         "read_timeout",
         "revalidate_timeout",
         "metadata_ttl",
+        "negative_ttl",
         "default_action",
         "fallback",
         "hosted",
@@ -279,7 +281,8 @@ class Daemon:
             hosted=docker.hosted,
         )
         owners = Owners(store.repositories, time.time, docker.fallback, self._metrics)
-        manifests = Manifests(store.blobs, store.repositories, store.index, self._background)
+        absences = Absences(self._reactor, docker.negative_ttl, self._metrics)
+        manifests = Manifests(store.blobs, store.repositories, store.index, self._background, absences)
         tags = Tags(
             store.repositories,
             manifests,
@@ -291,7 +294,14 @@ class Daemon:
             Freshness(docker.metadata_ttl, docker.revalidate_timeout),
         )
         blobs = BlobPull(
-            store.blobs, store.repositories, store.index, store.disk, self._fills, owners, self._background
+            store.blobs,
+            store.repositories,
+            store.index,
+            store.disk,
+            self._fills,
+            owners,
+            self._background,
+            absences,
         )
         dropped = [old for asked, old in self._registries.items() if asked not in registries]
         self._registries = registries

@@ -140,6 +140,15 @@ class DockerConfig:
             example="never",
         ),
     )
+    negative_ttl: float = attrs.field(
+        default=5,
+        metadata=key(
+            kinds.seconds(0, 3600),
+            "For how many seconds a manifest or blob that every upstream said it has not is answered 404 without "
+            "asking again. 0 always asks.",
+            example=30,
+        ),
+    )
     default_action: str = attrs.field(
         default="allow",
         metadata=key(

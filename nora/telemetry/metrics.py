@@ -100,6 +100,9 @@ class Metrics:
             "nora_fill_resumes_total", "Transfers resumed at the last good byte."
         )
         self._stale = self._counter("nora_stale_total", "Answers from the cache that could not be confirmed.")
+        self._negative = self._counter(
+            "nora_negative_hits_total", "Answers of 404 from the memory of what no upstream has."
+        )
         self._provisional = self._counter(
             "nora_provisional_total", "Names resolved while an earlier upstream could not answer."
         )
@@ -213,6 +216,10 @@ class Metrics:
     def fill_resumed(self) -> None:
         """Count a transfer that was resumed at its last good byte."""
         self._fills_resumed.inc()
+
+    def negative_hit(self) -> None:
+        """Count a 404 that cost no upstream anything."""
+        self._negative.inc()
 
     def provisional(self) -> None:
         """Count a name resolved while an earlier upstream could not answer."""

@@ -44,6 +44,17 @@ class Attempt:
         return {"upstream": self.upstream, "outcome": self.outcome, "reason": self.error.message}
 
 
+def is_clean(error: Unknown) -> bool:
+    """Tell whether what `conclude` came to is a no of upstreams that were asked, each saying that it has it not.
+
+    One that denies access says something else.
+    """
+    told = error.detail
+    return (
+        isinstance(told, list) and len(told) > 0 and all(attempt["outcome"] == "absent" for attempt in told)
+    )
+
+
 def conclude(attempts: Sequence[Attempt], unknown: type[Unknown]) -> NoraError:
     """Tell what a chain's outcomes come to when none found anything.
 

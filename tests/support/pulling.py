@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 
 from nora.concurrency import Background
 from nora.oci import Repository
+from nora.pull.absences import Absences
 from nora.pull.blobs import BlobPull
 from nora.pull.fills import Fills
 from nora.pull.interfaces import Content
@@ -56,6 +57,10 @@ class Counts:
         """Count."""
         self._count("provisional")
 
+    def negative_hit(self) -> None:
+        """Count."""
+        self._count("negative")
+
     def stale(self) -> None:
         """Count."""
         self._count("stale")
@@ -74,6 +79,7 @@ class Pulling:
         fallback: str = "image",
         max_blob_size: int = 1 << 40,
         max_fills: int = 8,
+        negative_ttl: float = 0.0,
     ) -> None:
         self.clock = clock or Clock()
         self.counts = Counts()
@@ -92,7 +98,8 @@ class Pulling:
         )
         self.background = Background()
         self.owners = Owners(self.repositories, self.clock.seconds, fallback, self.counts)
-        self.manifests = Manifests(self.blobs, self.repositories, self.index, self.background)
+        self.absences = Absences(self.clock, negative_ttl, self.counts)
+        self.manifests = Manifests(self.blobs, self.repositories, self.index, self.background, self.absences)
         self.tags = Tags(
             self.repositories,
             self.manifests,
@@ -104,7 +111,14 @@ class Pulling:
             Freshness(ttl, 2.0),
         )
         pull = BlobPull(
-            self.blobs, self.repositories, self.index, self.disk, self.fills, self.owners, self.background
+            self.blobs,
+            self.repositories,
+            self.index,
+            self.disk,
+            self.fills,
+            self.owners,
+            self.background,
+            self.absences,
         )
         self.pull = PullThrough(self.manifests, self.tags, pull, self.owners, self.counts)
 
