@@ -41,8 +41,8 @@ class FillObserver(Protocol):
     def fill_ended(self, result: str) -> None:
         """One ended: `stored`, `failed`, `unverified`, `no_space`, `stopped` or `elsewhere`."""
 
-    def fill_resumed(self) -> None:
-        """A transfer went on where another broke off."""
+    def fill_resumed(self, upstream: str) -> None:
+        """A transfer from `upstream` went on where another broke off."""
 
 
 @attrs.frozen
@@ -210,7 +210,7 @@ class _Lead:
             raise
         self._kept = self._writing.written > 0
         if incoming is not None and incoming.start:
-            self._leader.observer.fill_resumed()
+            self._leader.observer.fill_resumed(candidate.upstream.name)
         fill.confirm(
             candidate.repository, candidate.upstream.name
         )  # first: who waits looks for its repository
@@ -275,7 +275,7 @@ class _Lead:
                 error = again
                 tries += 1
                 continue
-            self._leader.observer.fill_resumed()
+            self._leader.observer.fill_resumed(self._left[0].upstream.name)
             self._fill.resumptions += 1
             return
         raise error

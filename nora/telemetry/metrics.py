@@ -97,7 +97,7 @@ class Metrics:
             "nora_fills_total", "Transfers into the store that ended.", "result"
         )
         self._fills_resumed = self._counter(
-            "nora_fill_resumes_total", "Transfers resumed at the last good byte."
+            "nora_fill_resumes_total", "Transfers resumed at the last good byte.", "upstream"
         )
         self._stale = self._counter("nora_stale_total", "Answers from the cache that could not be confirmed.")
         self._negative = self._counter(
@@ -213,9 +213,9 @@ class Metrics:
         self._fills_running.dec()
         self._fills_ended.labels(result).inc()
 
-    def fill_resumed(self) -> None:
-        """Count a transfer that was resumed at its last good byte."""
-        self._fills_resumed.inc()
+    def fill_resumed(self, upstream: str) -> None:
+        """Count a transfer that an upstream resumed at its last good byte."""
+        self._fills_resumed.labels(upstream).inc()
 
     def negative_hit(self) -> None:
         """Count a 404 that cost no upstream anything."""

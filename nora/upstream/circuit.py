@@ -4,6 +4,7 @@
 between them and never more than 30 s idle from the end of one to the beginning of the next; a slow death, each try
 hanging for a minute, counts like a quick one. A 5xx speaks for one repository, so such answers open it only
 when they were for 3 different ones. Every other answer is a sign of life: found, 404, 401, 403, 429, and a lie too.
+What speaks of somebody else (a token service that is out of order, a credential of ours) counts neither way.
 
 **Open** means, to the chain (`nora.upstream.chain.first`): passed over while another candidate is left. It never
 means refused: when no other has it, those that were passed over are asked after all, in their order, because only
@@ -106,12 +107,12 @@ class Circuit:
         self._delays = 0
         self._close()
 
-    def failed(self, error: NoraError, repository: str, since: float) -> None:
+    def failed(self, error: NoraError, since: float) -> None:
         """Take note of an exchange that began at `since` and ended with `error` in place of a usable answer."""
-        if isinstance(error, Unavailable) and not isinstance(error, Unverified):
-            self._note(error.message, repository if error.answered else None, since)
-        else:
+        if not isinstance(error, Unavailable) or isinstance(error, Unverified):
             self.succeeded()
+        elif not error.answered:
+            self._note(error.message, None, since)
 
     def faulted(self, status: int, repository: str, since: float) -> None:
         """Take note of a 5xx."""

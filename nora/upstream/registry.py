@@ -199,7 +199,7 @@ class Registry:
         try:
             answer = await within(self._clock, self._proxy_timeout, work, late=Answer.abort)
         except NoraError as error:
-            self._circuit.failed(error, repository, since)
+            self._circuit.failed(error, since)
             raise
         if answer.status >= 500:
             self._circuit.faulted(answer.status, repository, since)

@@ -49,7 +49,7 @@ class Counts:
         """Count by result."""
         self._count(result)
 
-    def fill_resumed(self) -> None:
+    def fill_resumed(self, upstream: str) -> None:
         """Count."""
         self._count("resumed")
 

@@ -37,7 +37,7 @@ class CircuitTests(SynchronousTestCase):
 
     def fail_times(self, count: int, error: NoraError | None = None) -> None:
         for _ in range(count):
-            self.circuit.failed(error or refused(), "a", self.clock.seconds())
+            self.circuit.failed(error or refused(), self.clock.seconds())
 
     def objects(self) -> bool:
         return self.circuit.objection() is not None
@@ -75,6 +75,15 @@ class CircuitTests(SynchronousTestCase):
         self.fail_times(2)
         self.assertFalse(self.objects())
 
+    def test_of_somebody_else(self) -> None:
+        """What says nothing of the registry neither opens the circuit nor begins the count anew."""
+        self.fail_times(5, Unavailable("the token service answered 500"))
+        self.assertFalse(self.objects())
+        self.fail_times(2)
+        self.fail_times(1, Unavailable("our credential cannot be read"))
+        self.fail_times(1)
+        self.assertTrue(self.objects())
+
     def test_idle(self) -> None:
         """Failures with more than 30 s of quiet between them are unconnected."""
         for _ in range(5):
@@ -93,7 +102,7 @@ class CircuitTests(SynchronousTestCase):
         for _ in range(3):
             since = self.clock.seconds()
             self.clock.advance(60)
-            self.circuit.failed(TimedOut("no answer"), "a", since)
+            self.circuit.failed(TimedOut("no answer"), since)
             self.clock.advance(1)
         self.assertTrue(self.objects())
 
@@ -101,7 +110,7 @@ class CircuitTests(SynchronousTestCase):
         """A 5xx counts once a repository: three different ones open it."""
         for _ in range(10):
             self.circuit.faulted(503, "a", self.clock.seconds())
-        self.circuit.failed(Unavailable("the token service answered 500"), "b", self.clock.seconds())
+        self.circuit.faulted(500, "b", self.clock.seconds())
         self.assertFalse(self.objects())
         self.circuit.faulted(502, "c", self.clock.seconds())
         self.assertEqual(self.circuit.state().reason, "it answered 502")
