@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from prometheus_client import CollectorRegistry
+
 from nora.oci import Digest, Repository, Tag
-from nora.oci.errors import ManifestUnknown, NoraError, TimedOut, Unavailable, Unverified
+from nora.oci.errors import Limited, ManifestUnknown, NoraError, TimedOut, Unavailable, Unverified
+from nora.telemetry import Metrics
 from nora.upstream.chain import Found, first
 from nora.upstream.interfaces import Candidate
 from nora.upstream.outcomes import Absent
 from nora.upstream.registry import Registry
 from tests.support.authority import Authority
 from tests.support.fake_upstream import FakeUpstream, Fault
-from tests.support.upstreams import REACTOR, REPOSITORY, UpstreamTestCase
+from tests.support.upstreams import IMAGE, LAYER, REACTOR, REPOSITORY, UpstreamTestCase
 
 ONE = Tag("1")
 
@@ -160,3 +163,54 @@ class BreakingTests(UpstreamTestCase):
         for _ in range(4):
             await self.fails(liar.manifest(REPOSITORY, ONE), Unverified)
         self.assertEqual(self.word(liar), "closed")
+
+
+class MeasuredTests(UpstreamTestCase):
+    """The metrics of an upstream, fed by the real client before a real socket."""
+
+    async def test_metrics(self) -> None:
+        """Requests by outcome, seconds, bytes, tokens, quota and circuit, each under the upstream's name."""
+        collector = CollectorRegistry()
+        upstream = await self.filled(auth=True)
+        registry = self.registry(upstream.url, name="hub", observer=Metrics(collector))
+
+        def value(name: str, **labels: str) -> float | None:
+            return collector.get_sample_value(f"nora_{name}", {"upstream": "hub", **labels})
+
+        def counted(kind: str, outcome: str) -> float | None:
+            return value("upstream_requests_total", kind=kind, outcome=outcome)
+
+        self.assertEqual(value("upstream_circuit_open"), 0)
+        self.assertIsNone(value("upstream_quota_remaining"))
+        quota = (("ratelimit-remaining", "17;w=21600"),)
+        upstream.fault("/v2/*/manifests/*", Fault(headers=quota))
+        await registry.describe(REPOSITORY, ONE)
+        await registry.manifest(REPOSITORY, ONE)
+        await self.download(registry, Digest.of(LAYER))
+        self.assertEqual(
+            [counted("head", "found"), counted("manifest", "found"), counted("blob", "found")], [1, 1, 1]
+        )
+        self.assertEqual(value("received_bytes_total"), len(IMAGE.manifest) + len(LAYER))
+        self.assertEqual(value("upstream_tokens_total"), upstream.tokens)
+        self.assertGreater(upstream.tokens, 0)
+        self.assertEqual(value("upstream_quota_remaining"), 17)
+        self.assertEqual(value("upstream_seconds_count", kind="manifest"), 1)
+        self.assertGreater(value("upstream_seconds_sum", kind="manifest") or 0, 0)
+
+        for status, kind, outcome in (
+            (404, Absent, "absent"),
+            (403, Absent, "denied"),
+            (429, Limited, "limited"),
+            (503, Unavailable, "unavailable"),
+        ):
+            upstream.fault("/v2/*", Fault(status=status))
+            await self.fails(registry.manifest(REPOSITORY, ONE), kind)
+            self.assertEqual(counted("manifest", outcome), 1)
+        upstream.refusing = True
+        upstream.cut()
+        for _ in range(3):
+            await self.fails(registry.describe_blob(REPOSITORY, Digest.of(LAYER)), Unavailable)
+        self.assertEqual(value("upstream_circuit_open"), 1)
+        upstream.heal()
+        await registry.describe_blob(REPOSITORY, Digest.of(LAYER))
+        self.assertEqual(value("upstream_circuit_open"), 0)
