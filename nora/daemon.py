@@ -24,10 +24,11 @@ from nora.config import Config, UpstreamConfig
 from nora.process import CannotReload, CannotStart, Sockets
 from nora.pull.blobs import BlobPull
 from nora.pull.fills import Fills
+from nora.pull.freshness import Freshness, Rule
 from nora.pull.leading import Limits as FillLimits
 from nora.pull.manifests import Manifests
 from nora.pull.owners import Owners
-from nora.pull.tags import Freshness, Tags
+from nora.pull.tags import Tags
 from nora.pull.through import PullThrough
 from nora.storage import StoreBusy
 from nora.storage.store import Store
@@ -53,6 +54,10 @@ _RELOADED = {
         "read_timeout",
         "revalidate_timeout",
         "metadata_ttl",
+        "freshness",
+        "max_stale",
+        "on_upstream_delete",
+        "on_upstream_denied",
         "default_action",
         "fallback",
         "hosted",
@@ -287,7 +292,13 @@ class Daemon:
             self._background,
             self._reactor,
             time.time,
-            Freshness(docker.metadata_ttl, docker.revalidate_timeout),
+            Freshness(
+                docker.metadata_ttl,
+                docker.revalidate_timeout,
+                rules=tuple(Rule(rule.match, rule.ttl) for rule in docker.freshness),
+                max_stale=docker.max_stale,
+                forgets=docker.forgets,
+            ),
         )
         blobs = BlobPull(
             store.blobs, store.repositories, store.index, store.disk, self._fills, owners, self._background
