@@ -275,7 +275,9 @@ class Daemon:
                 raise CannotStart(
                     f"docker.upstreams: {upstream.name}: {upstream.ca_file}: {reason}"
                 ) from error
-            routed.append(RoutedUpstream(registries[asked], upstream.prefix))
+            routed.append(
+                RoutedUpstream(registries[asked], upstream.prefix, upstream.include, upstream.exclude)
+            )
         routing = Routing(
             routed,
             own_hosts=server.own_names,

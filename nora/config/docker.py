@@ -69,6 +69,23 @@ class UpstreamConfig:
             example="/etc/nora/registry-ca.pem",
         ),
     )
+    include: tuple[str, ...] = attrs.field(
+        default=(),
+        metadata=key(
+            kinds.Several(texts.Pattern()),
+            "The only repositories that this upstream is asked for, by their names there; `*` stands for any "
+            "characters. Docker Hub's own images are `library/*`. Empty means all.",
+            example=["library/*", "team/*"],
+        ),
+    )
+    exclude: tuple[str, ...] = attrs.field(
+        default=(),
+        metadata=key(
+            kinds.Several(texts.Pattern()),
+            "Repositories that this upstream is never asked for, whatever `include` says, by their names there.",
+            example=["internal/*"],
+        ),
+    )
 
 
 DOCKER_HUB = UpstreamConfig("https://registry-1.docker.io")
