@@ -33,6 +33,7 @@ from nora.pull.through import PullThrough
 from nora.storage import StoreBusy
 from nora.storage.store import Store
 from nora.telemetry import AuditLog, Metrics
+from nora.upstream.offline import Offline
 from nora.upstream.registry import Registry, State, build_registry
 from nora.upstream.routing import RoutedUpstream, Routing
 from nora.upstream.via import make_pseudonym
@@ -56,6 +57,7 @@ _RELOADED = {
         "metadata_ttl",
         "freshness",
         "max_stale",
+        "offline",
         "on_upstream_delete",
         "on_upstream_denied",
         "default_action",
@@ -275,9 +277,8 @@ class Daemon:
                 raise CannotStart(
                     f"docker.upstreams: {upstream.name}: {upstream.ca_file}: {reason}"
                 ) from error
-            routed.append(
-                RoutedUpstream(registries[asked], upstream.prefix, upstream.include, upstream.exclude)
-            )
+            place = Offline(upstream.name, upstream.namespace) if docker.offline else registries[asked]
+            routed.append(RoutedUpstream(place, upstream.prefix, upstream.include, upstream.exclude))
         routing = Routing(
             routed,
             own_hosts=server.own_names,
@@ -300,6 +301,7 @@ class Daemon:
                 rules=tuple(Rule(rule.match, rule.ttl) for rule in docker.freshness),
                 max_stale=docker.max_stale,
                 forgets=docker.forgets,
+                offline=docker.offline,
             ),
         )
         blobs = BlobPull(

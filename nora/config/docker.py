@@ -199,6 +199,15 @@ class DockerConfig:
             example="forget",
         ),
     )
+    offline: bool = attrs.field(
+        default=False,
+        metadata=key(
+            kinds.Flag(),
+            "Whether no upstream is ever asked. What is stored is served as it is, tags of any age too; what is not "
+            "stored is answered 404 at once.",
+            example=True,
+        ),
+    )
     default_action: str = attrs.field(
         default="allow",
         metadata=key(

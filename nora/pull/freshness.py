@@ -58,6 +58,8 @@ class Freshness:
     """For how long past its time, in seconds, a copy may be served that no upstream confirmed."""
     forgets: frozenset[str] = frozenset()
     """The definite outcomes, of `absent` and `denied`, on which a tag is forgotten."""
+    offline: bool = False
+    """No upstream is asked, so what is stored is as good as it can be."""
 
     def ttl(self, repository: Repository, tag: str) -> float:
         """Give the time to live of a tag, in seconds."""
@@ -71,7 +73,7 @@ class Freshness:
 
     def is_fresh(self, repository: Repository, tag: str, record: TagRecord, now: float) -> bool:
         """Tell whether the record may be believed at `now`, in seconds since the epoch."""
-        return -_SKEW <= now - record.checked_at < self.ttl(repository, tag)
+        return self.offline or -_SKEW <= now - record.checked_at < self.ttl(repository, tag)
 
     def is_bearable(self, repository: Repository, tag: str, record: TagRecord, now: float) -> bool:
         """Tell whether the stored copy may be served though nobody confirmed it."""

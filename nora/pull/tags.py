@@ -91,7 +91,7 @@ class Tags:
     async def describe(self, route: Route, tag: Tag) -> Served[Descriptor]:
         """Tell what `tag` names now; raises as `get` does."""
         candidates, known = await self._look(route, tag)
-        if known is not None and (known.stored or self._is_fresh(known.repository, tag, known.record)):
+        if known is not None and (known.stored or self._is_told(known.repository, tag, known.record)):
             served = await self._current(route, tag, known)
             if served is not None:
                 return served
@@ -202,3 +202,7 @@ class Tags:
 
     def _is_fresh(self, repository: Repository, tag: Tag, record: TagRecord) -> bool:
         return self._freshness.is_fresh(repository, tag.name, record, self._now())
+
+    def _is_told(self, repository: Repository, tag: Tag, record: TagRecord) -> bool:
+        """Tell whether a HEAD may be answered from the record alone, though its manifest is not stored."""
+        return not self._freshness.offline and self._is_fresh(repository, tag, record)

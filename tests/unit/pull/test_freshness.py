@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -12,12 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nora.access import ANONYMOUS
 from nora.oci import Descriptor, Digest, Manifest, Reference, Repository, Tag
-from nora.oci.errors import Limited, ManifestUnknown, NoraError, NoSpace, TimedOut, Unavailable
+from nora.oci.errors import BlobUnknown, Limited, ManifestUnknown, NoraError, NoSpace, TimedOut, Unavailable
 from nora.oci.manifest import OCI_MANIFEST
 from nora.pull.freshness import Forgotten, Freshness, Rule
-from nora.pull.interfaces import Answer, Cached, Served
+from nora.pull.interfaces import Answer, Cached, Content, Served
 from nora.storage.interfaces import TagRecord
 from nora.upstream.interfaces import Route
+from nora.upstream.offline import Offline
 from nora.upstream.outcomes import Absent, Attempt, conclude, outcomes_of
 from tests.support.pulling import NAME, Pulling, qualified, unqualified
 from tests.support.scripted import ScriptedUpstream
@@ -301,3 +303,84 @@ class ForgetTests(FreshnessTestCase):
         self.patch(self.here.repositories, "remove_tag", remove_tag)
         self.failureResultOf(self.getting(), Forgotten)
         self.assertIsNotNone(self.record())
+
+
+class OfflineTests(FreshnessTestCase):
+    """Nobody is asked."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.blob = self.hub.add_blob(NAME, b"blob")
+        self.start()
+        self.get()
+        self.successResultOf(self.blobbing(self.blob)).content.close()
+        self.online = self.route
+
+    def blobbing(self, digest: Digest) -> Deferred[Served[Content]]:
+        return Deferred.fromCoroutine(self.here.pull.blob(self.route, digest, ANONYMOUS))
+
+    def blob_heading(self, digest: Digest) -> Deferred[Served[int]]:
+        return Deferred.fromCoroutine(self.here.pull.describe_blob(self.route, digest, ANONYMOUS))
+
+    def go_offline(self) -> None:
+        """Start anew on the same store, with a route through upstreams that are never asked."""
+        clock = self.here.clock
+        self.start(clock=clock, offline=True, max_stale=0.0)
+        candidates = tuple(
+            attrs.evolve(each, upstream=Offline(each.upstream.name, each.upstream.namespace))
+            for each in self.online.candidates
+        )
+        self.route = attrs.evolve(self.online, candidates=candidates)
+        self.hub.asked.clear()
+
+    def test_stored(self) -> None:
+        """Everything stored is a hit, tags of any age, from the future too, by GET and by HEAD."""
+        self.go_offline()
+        for _ in range(2):
+            self.assertEqual((self.get().cached, self.head().cached), (Cached.HIT, Cached.HIT))
+            self.assertEqual(self.get(self.old.digest).cached, Cached.HIT)
+            self.assertEqual(self.head(self.old.digest).cached, Cached.HIT)
+            served = self.successResultOf(self.blobbing(self.blob))
+            self.assertEqual((served.cached, served.upstream), (Cached.HIT, "hub"))
+            served.content.close()
+            self.assertEqual(self.successResultOf(self.blob_heading(self.blob)).cached, Cached.HIT)
+            self.here.clock.advance(1e9)
+        self.here.clock.rightNow = -1e9
+        self.assertEqual(self.get().cached, Cached.HIT)
+        self.assertEqual(self.hub.asked, [])
+
+    def test_not_stored(self) -> None:
+        """What is not stored is unknown at once, and the client is told why; what only a HEAD told of is not stored."""
+        headed = Tag("headed")
+        self.hub.add_manifest(NAME, manifest_body("headed"), OCI_MANIFEST, headed)
+        self.head(headed)
+        self.go_offline()
+        other = Digest.of(b"other")
+        for reference in (ONE, headed, other):
+            for asking in (self.getting(reference), self.heading(reference)):
+                self.assertIn("offline", self.failureResultOf(asking, ManifestUnknown).value.message)
+        self.assertIn("offline", self.failureResultOf(self.blobbing(other), BlobUnknown).value.message)
+        self.failureResultOf(self.blob_heading(other), BlobUnknown)
+        self.assertEqual(self.hub.asked, [])
+
+    def test_listed_but_not_stored(self) -> None:
+        """Nor is a blob here that a stored manifest lists, or that is stored for another repository alone."""
+        self.go_offline()
+        listed = Digest.of(b"{}")
+        self.failureResultOf(self.blob_heading(listed), BlobUnknown)
+        self.failureResultOf(self.blobbing(listed), BlobUnknown)
+        candidates = tuple(
+            attrs.evolve(each, repository=Repository("docker.io", "other")) for each in self.route.candidates
+        )
+        self.route = attrs.evolve(self.route, candidates=candidates)
+        self.failureResultOf(self.blobbing(self.blob), BlobUnknown)
+        self.assertEqual(self.hub.asked, [])
+
+    def test_unqualified(self) -> None:
+        """An unqualified name goes on to mean what it was resolved to."""
+        self.start()
+        self.get(ONE, self.chain)
+        self.online = self.chain
+        self.go_offline()
+        self.assertEqual(self.get(ONE).cached, Cached.HIT)
+        self.assertEqual((self.hub.asked, self.ghcr.asked), ([], []))
