@@ -57,6 +57,7 @@ _RELOADED = {
         "metadata_ttl",
         "freshness",
         "max_stale",
+        "quota_reserve",
         "offline",
         "on_upstream_delete",
         "on_upstream_denied",
@@ -301,6 +302,7 @@ class Daemon:
                 rules=tuple(Rule(rule.match, rule.ttl) for rule in docker.freshness),
                 max_stale=docker.max_stale,
                 forgets=docker.forgets,
+                quota_reserve=docker.quota_reserve,
                 offline=docker.offline,
             ),
         )

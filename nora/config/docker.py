@@ -199,6 +199,16 @@ class DockerConfig:
             example="forget",
         ),
     )
+    quota_reserve: int = attrs.field(
+        default=10,
+        metadata=key(
+            kinds.count(0, 1_000_000),
+            "How many pulls of an upstream's rate limit are kept for images that are not in the cache. With no more "
+            "left, as the upstream last said, a cached image whose tag moved is served as it is, and `Cache-Status` "
+            "says `quota`. 0 spends them all.",
+            example=50,
+        ),
+    )
     offline: bool = attrs.field(
         default=False,
         metadata=key(

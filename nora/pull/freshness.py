@@ -58,6 +58,8 @@ class Freshness:
     """For how long past its time, in seconds, a copy may be served that no upstream confirmed."""
     forgets: frozenset[str] = frozenset()
     """The definite outcomes, of `absent` and `denied`, on which a tag is forgotten."""
+    quota_reserve: int = 0
+    """How many pulls of an upstream's rate limit are kept for what is not stored at all."""
     offline: bool = False
     """No upstream is asked, so what is stored is as good as it can be."""
 
@@ -78,6 +80,10 @@ class Freshness:
     def is_bearable(self, repository: Repository, tag: str, record: TagRecord, now: float) -> bool:
         """Tell whether the stored copy may be served though nobody confirmed it."""
         return now - record.checked_at - self.ttl(repository, tag) <= self.max_stale
+
+    def is_spent(self, left: int | None) -> bool:
+        """Tell whether no pull should be spent on renewing a copy, with `left` pulls left (None: no limit is known)."""
+        return left is not None and 0 < self.quota_reserve >= left
 
     def is_forgotten(self, error: ManifestUnknown) -> bool:
         """Tell whether what all upstreams answered about a tag, each of them definitely, ends its record."""

@@ -122,7 +122,7 @@ class Tags:
         if self._is_fresh(repository, tag, record):
             return Served(record.descriptor, repository, Cached.HIT, record.upstream)
         checking = self._checking.run((repository, tag.name), lambda: self._check(route, tag, known))
-        bearable = self._freshness.is_bearable(repository, tag.name, record, self._now())
+        bearable = self._is_bearable(known, tag)
         if bearable:  # else there is nothing to turn to when the time is up
             checking.addTimeout(self._freshness.revalidate_timeout, self._clock)
         try:
@@ -174,11 +174,26 @@ class Tags:
         if same or await self._manifests.has(candidate.repository, descriptor.digest):
             await self._remember(route, tag, found, descriptor, durable=not same)
             return Served(descriptor, candidate.repository, Cached.HIT, candidate.upstream.name)
+        if self._spares(known, tag, candidate):
+            return Served(known.record.descriptor, known.repository, Cached.QUOTA, known.record.upstream)
         fetched, stored = await self._manifests.fetch((candidate,), descriptor.digest)
         if not stored:
             raise NoSpace("the tag moved, and its new manifest could not be stored")
         await self._remember(route, tag, found, fetched.value.descriptor)
         return Served(fetched.value.descriptor, candidate.repository, Cached.MISS, candidate.upstream.name)
+
+    def _spares(self, known: _Known, tag: Tag, candidate: Candidate) -> bool:
+        """Tell whether the copy, though the tag moved, is better served than renewed at the cost of a scarce pull.
+
+        The record stays as it is, so that the next question is a HEAD again.
+        """
+        upstream = candidate.upstream
+        left = upstream.pulls_left()
+        if not self._freshness.is_spent(left) or not self._is_bearable(known, tag):
+            return False
+        self._log.warn("{repository}:{tag} moved and is not fetched: {upstream} leaves {left} pulls",
+                       repository=str(known.repository), tag=tag.name, upstream=upstream.name, left=left)  # fmt: skip
+        return True
 
     async def _remember(
         self, route: Route, tag: Tag, found: Found[Any], descriptor: Descriptor, *, durable: bool = True
@@ -206,3 +221,6 @@ class Tags:
     def _is_told(self, repository: Repository, tag: Tag, record: TagRecord) -> bool:
         """Tell whether a HEAD may be answered from the record alone, though its manifest is not stored."""
         return not self._freshness.offline and self._is_fresh(repository, tag, record)
+
+    def _is_bearable(self, known: _Known, tag: Tag) -> bool:
+        return self._freshness.is_bearable(known.repository, tag.name, known.record, self._now())

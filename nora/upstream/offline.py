@@ -25,6 +25,9 @@ class Offline:
         self.name = name
         self.namespace = namespace
 
+    def pulls_left(self) -> None:
+        """It has no limit to tell of."""
+
     async def describe(self, repository: str, reference: Reference) -> Descriptor:
         """Raise `ManifestUnknown`."""
         _refuse_manifest()

@@ -305,6 +305,75 @@ class ForgetTests(FreshnessTestCase):
         self.assertIsNotNone(self.record())
 
 
+class QuotaTests(FreshnessTestCase):
+    """When few pulls are left at the upstream."""
+
+    def test_moved(self) -> None:
+        """A tag that moved is served as it is stored, and that is said; each question is one HEAD, and no GET."""
+        self.start(quota_reserve=10)
+        self.get()
+        new = self.move()
+        self.hub.left = 10
+        for _ in range(2):
+            self.here.clock.advance(301)
+            served = self.get()
+            self.assertEqual((served.cached, served.content.body), (Cached.QUOTA, self.old.body))
+            head = self.head()
+            self.assertEqual((head.cached, head.content.descriptor), (Cached.QUOTA, self.old.descriptor))
+        self.assertEqual(self.kinds(), ["manifest"] + ["head"] * 4)
+        self.hub.left = 11
+        self.assertEqual(self.get().content.body, new.body)
+        self.assertEqual(self.get().cached, Cached.HIT)
+
+    def test_unmoved(self) -> None:
+        """A tag that did not move is confirmed by its HEAD, as ever."""
+        self.start(quota_reserve=10)
+        self.get()
+        self.hub.left = 0
+        self.here.clock.advance(301)
+        self.assertEqual((self.get().cached, self.get().cached), (Cached.HIT, Cached.HIT))
+        self.assertEqual(self.kinds(), ["manifest", "head"])
+
+    def test_not_stored(self) -> None:
+        """What is not stored is pulled, for as long as the upstream gives it."""
+        self.start(quota_reserve=10)
+        self.hub.left = 1
+        self.assertEqual(self.get().cached, Cached.MISS)
+
+    def test_off(self) -> None:
+        """With 0, and where no limit is known, a tag that moved is pulled."""
+        for reserve, left in ((0, 0), (10, None), (10, 11)):
+            self.start(quota_reserve=reserve)
+            self.hub.add_manifest(NAME, manifest_body(f"{reserve} {left}"), OCI_MANIFEST, LATEST)
+            self.get()
+            self.hub.add_manifest(NAME, manifest_body(f"{reserve} {left} new"), OCI_MANIFEST, LATEST)
+            self.hub.left = left
+            self.here.clock.advance(301)
+            self.assertEqual(self.get().cached, Cached.MISS, (reserve, left))
+            del self.hub.manifests[NAME, LATEST]
+            self.root = self.mktemp()
+
+    def test_too_old(self) -> None:
+        """A copy that is older than `max_stale` bears is worth a pull."""
+        self.start(quota_reserve=10, max_stale=100.0)
+        self.get()
+        new = self.move()
+        self.hub.left = 1
+        self.here.clock.advance(399)
+        self.assertEqual(self.get().cached, Cached.QUOTA)
+        self.here.clock.advance(2)
+        self.assertEqual(self.get().content.body, new.body)
+
+    def test_damaged_copy(self) -> None:
+        """A copy whose bytes are gone is no copy."""
+        self.start(quota_reserve=10)
+        self.get()
+        self.hub.left = 1
+        self.successResultOf(Deferred.fromCoroutine(self.here.blobs.remove(self.old.digest)))
+        self.here.clock.advance(301)
+        self.assertEqual(self.get().cached, Cached.MISS)
+
+
 class OfflineTests(FreshnessTestCase):
     """Nobody is asked."""
 
