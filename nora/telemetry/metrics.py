@@ -97,6 +97,10 @@ class Metrics:
             "nora_fill_resumes_total", "Transfers resumed at the last good byte."
         )
         self._stale = self._counter("nora_stale_total", "Answers from the cache that could not be confirmed.")
+        self._spared = self._counter(
+            "nora_spared_total",
+            "Answers from the cache though the tag moved, to spare an upstream's rate limit.",
+        )
         self._provisional = self._counter(
             "nora_provisional_total", "Names resolved while an earlier upstream could not answer."
         )
@@ -161,6 +165,10 @@ class Metrics:
     def stale(self) -> None:
         """Count an answer from the cache whose freshness could not be confirmed."""
         self._stale.inc()
+
+    def spared(self) -> None:
+        """Count a stored copy that was served though its tag moved, since few pulls are left."""
+        self._spared.inc()
 
     # What upstreams answer: the observer of `nora.upstream`.
 

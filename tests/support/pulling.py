@@ -62,6 +62,10 @@ class Counts:
         """Count."""
         self._count("stale")
 
+    def spared(self) -> None:
+        """Count."""
+        self._count("spared")
+
 
 class Pulling:
     """One process's pull-through of the store at `root`. Two of them on one root are two processes."""

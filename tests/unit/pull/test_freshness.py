@@ -321,6 +321,7 @@ class QuotaTests(FreshnessTestCase):
             head = self.head()
             self.assertEqual((head.cached, head.content.descriptor), (Cached.QUOTA, self.old.descriptor))
         self.assertEqual(self.kinds(), ["manifest"] + ["head"] * 4)
+        self.assertEqual(self.here.counts.seen, {"spared": 4})
         self.hub.left = 11
         self.assertEqual(self.get().content.body, new.body)
         self.assertEqual(self.get().cached, Cached.HIT)

@@ -88,6 +88,7 @@ class MetricsTests(SynchronousTestCase):
     def test_the_rest(self) -> None:
         """Stale and provisional answers, lost lines, connections and the store."""
         self.metrics.stale()
+        self.metrics.spared()
         self.metrics.provisional()
         self.metrics.audit_dropped(7)
         self.metrics.connected()
@@ -97,6 +98,7 @@ class MetricsTests(SynchronousTestCase):
         self.metrics.watch_store(lambda: 1, lambda: 2, lambda: 3)
         for name, value in (
             ("nora_stale_total", 1),
+            ("nora_spared_total", 1),
             ("nora_provisional_total", 1),
             ("nora_audit_dropped_total", 7),
             ("nora_connections", 1),
