@@ -25,18 +25,20 @@ from nora.process import CannotReload, CannotStart, Sockets
 from nora.pull.absences import Absences
 from nora.pull.blobs import BlobPull
 from nora.pull.fills import Fills
+from nora.pull.freshness import Freshness, Rule
 from nora.pull.leading import Limits as FillLimits
 from nora.pull.manifests import Manifests
 from nora.pull.owners import Owners
-from nora.pull.tags import Freshness, Tags
+from nora.pull.tags import Tags
 from nora.pull.through import PullThrough
 from nora.storage import StoreBusy
 from nora.storage.store import Store
 from nora.telemetry import AuditLog, Metrics
-from nora.upstream.circuit import CircuitState
-from nora.upstream.registry import Registry, State, build_registry
+from nora.upstream.offline import Offline
+from nora.upstream.registry import Registry, build_registry
 from nora.upstream.routing import RoutedUpstream, Routing
 from nora.upstream.via import make_pseudonym
+from nora.web import health
 from nora.web.registry import Backend
 from nora.web.site import Limits as SiteLimits
 from nora.web.site import build_site
@@ -56,6 +58,12 @@ _RELOADED = {
         "revalidate_timeout",
         "metadata_ttl",
         "negative_ttl",
+        "freshness",
+        "max_stale",
+        "quota_reserve",
+        "offline",
+        "on_upstream_delete",
+        "on_upstream_denied",
         "default_action",
         "fallback",
         "hosted",
@@ -273,7 +281,8 @@ class Daemon:
                 raise CannotStart(
                     f"docker.upstreams: {upstream.name}: {upstream.ca_file}: {reason}"
                 ) from error
-            routed.append(RoutedUpstream(registries[asked], upstream.prefix))
+            place = Offline(upstream.name, upstream.namespace) if docker.offline else registries[asked]
+            routed.append(RoutedUpstream(place, upstream.prefix, upstream.include, upstream.exclude))
         routing = Routing(
             routed,
             own_hosts=server.own_names,
@@ -291,7 +300,15 @@ class Daemon:
             self._background,
             self._reactor,
             time.time,
-            Freshness(docker.metadata_ttl, docker.revalidate_timeout),
+            Freshness(
+                docker.metadata_ttl,
+                docker.revalidate_timeout,
+                rules=tuple(Rule(rule.match, rule.ttl) for rule in docker.freshness),
+                max_stale=docker.max_stale,
+                forgets=docker.forgets,
+                quota_reserve=docker.quota_reserve,
+                offline=docker.offline,
+            ),
         )
         blobs = BlobPull(
             store.blobs,
@@ -336,45 +353,13 @@ class Daemon:
 
     async def _health(self) -> dict[str, object]:
         await self._store.count()
-        totals = self._store.totals
-        return {
-            "uptime": round(time.time() - self._started_at, 3),
-            "store": {
-                "free_bytes": self._store.parts.free(),
-                "blobs": totals.blobs,
-                "bytes": totals.bytes,
-                "fills": len(self._fills),
-            },
-            "upstreams": [
-                _upstream_health(asked.upstream, registry.state(), registry.circuit.state())
-                for asked, registry in self._registries.items()
-            ],
-            "warnings": [
-                f"upstream {registry.name} is passed over since {_iso(circuit.since)}: {circuit.reason}"
-                for registry in self._registries.values()
-                if (circuit := registry.circuit.state()).since is not None
-            ],
-        }
-
-
-def _upstream_health(upstream: UpstreamConfig, state: State, circuit: CircuitState) -> dict[str, object]:
-    return {
-        "name": upstream.name,
-        "namespace": upstream.namespace,
-        "url": upstream.url,
-        "last_success": _iso(state.last_success),
-        "last_error": state.last_error,
-        "last_error_at": _iso(state.last_error_at),
-        "circuit": {
-            "state": circuit.word,
-            "since": _iso(circuit.since),
-            "next_probe": None if circuit.next_probe is None else round(circuit.next_probe, 1),
-        },
-    }
-
-
-def _iso(seconds: float | None) -> str | None:
-    return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+        return health.tell(
+            time.time() - self._started_at,
+            self._store.totals,
+            self._store.parts.free(),
+            len(self._fills),
+            list(self._registries.values()),
+        )
 
 
 def _address(host: Any) -> str:

@@ -103,6 +103,10 @@ class Metrics:
         self._negative = self._counter(
             "nora_negative_hits_total", "Answers of 404 from the memory of what no upstream has."
         )
+        self._spared = self._counter(
+            "nora_spared_total",
+            "Answers from the cache though the tag moved, to spare an upstream's rate limit.",
+        )
         self._provisional = self._counter(
             "nora_provisional_total", "Names resolved while an earlier upstream could not answer."
         )
@@ -167,6 +171,10 @@ class Metrics:
     def stale(self) -> None:
         """Count an answer from the cache whose freshness could not be confirmed."""
         self._stale.inc()
+
+    def spared(self) -> None:
+        """Count a stored copy that was served though its tag moved, since few pulls are left."""
+        self._spared.inc()
 
     # What upstreams answer: the observer of `nora.upstream`.
 

@@ -65,6 +65,9 @@ class Upstream(Protocol):
     def circuit(self) -> Breaker:
         """Its circuit breaker."""
 
+    def pulls_left(self) -> int | None:
+        """Tell how many more manifests its rate limit lets us GET, as it last said; None when it says nothing."""
+
     async def describe(self, repository: str, reference: Reference) -> Descriptor:
         """Ask for a manifest's descriptor: HEAD, and GET only where HEAD does not tell the digest."""
 

@@ -71,3 +71,9 @@ def conclude(attempts: Sequence[Attempt], unknown: type[Unknown]) -> NoraError:
         return Limited("an upstream limits its requests", max(told, default=None), detail)
     kind = TimedOut if all(isinstance(error, TimedOut) for error in failed) else Unavailable
     return kind("no upstream could answer", detail)
+
+
+def outcomes_of(error: Unknown) -> frozenset[str]:
+    """Tell the words for the attempts that `conclude` made `error` of; none for an error of another making."""
+    detail = error.detail if isinstance(error.detail, list) else []
+    return frozenset(each["outcome"] for each in detail if isinstance(each, dict) and "outcome" in each)

@@ -28,10 +28,11 @@ from nora.upstream.client import Answer, Client
 from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
 from nora.upstream.guard import Guard
 from nora.upstream.incoming import Transfer
-from nora.upstream.limits import Limits, parse_remaining
+from nora.upstream.limits import Limits
 from nora.upstream.observer import Observer, Unobserved
 from nora.upstream.origin import Origin
 from nora.upstream.outcomes import Absent, Attempt
+from nora.upstream.quota import Quota
 from nora.upstream.ranges import check_partial
 from nora.upstream.tokens import Fetched, Tokens
 from nora.upstream.transport import BoundedPool, build_agent
@@ -92,6 +93,7 @@ class Registry:
         self._observer: Observer = Unobserved() if observer is None else observer
         self._background = Background()
         self._limits = Limits(clock)
+        self._quota = Quota(clock)
         self._state = State()
         self._circuit = Circuit(clock, random, self._background, self._probe, self._circuit_changed)
         self._circuit_changed(False)
@@ -113,6 +115,10 @@ class Registry:
         self._circuit.retire()
         if self._pool is not None:
             await self._pool.close()
+
+    def pulls_left(self) -> int | None:
+        """As `Upstream.pulls_left`."""
+        return self._quota.left()
 
     async def describe(self, repository: str, reference: Reference) -> Descriptor:
         """As `Upstream.describe`."""
@@ -221,7 +227,7 @@ class Registry:
 
     async def _require(self, answer: Answer) -> None:
         """Raise what `answer` means unless it is a 200; then its body is ended too."""
-        remaining = parse_remaining(answer.header("ratelimit-remaining"))
+        remaining = self._quota.hear(answer.header("ratelimit-remaining"))
         if remaining is not None:
             self._observer.quota(self.name, remaining)
         if answer.status == 200:

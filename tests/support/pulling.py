@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.internet.task import Clock
 
@@ -11,11 +12,12 @@ from nora.oci import Repository
 from nora.pull.absences import Absences
 from nora.pull.blobs import BlobPull
 from nora.pull.fills import Fills
+from nora.pull.freshness import Freshness
 from nora.pull.interfaces import Content
 from nora.pull.leading import Limits
 from nora.pull.manifests import Manifests
 from nora.pull.owners import Owners
-from nora.pull.tags import Freshness, Tags
+from nora.pull.tags import Tags
 from nora.pull.through import PullThrough
 from nora.storage.blobs import DiskBlobs
 from nora.storage.interfaces import Disk
@@ -65,6 +67,10 @@ class Counts:
         """Count."""
         self._count("stale")
 
+    def spared(self) -> None:
+        """Count."""
+        self._count("spared")
+
 
 class Pulling:
     """One process's pull-through of the store at `root`. Two of them on one root are two processes."""
@@ -80,6 +86,7 @@ class Pulling:
         max_blob_size: int = 1 << 40,
         max_fills: int = 8,
         negative_ttl: float = 0.0,
+        **freshness: Any,
     ) -> None:
         self.clock = clock or Clock()
         self.counts = Counts()
@@ -108,7 +115,7 @@ class Pulling:
             self.background,
             self.clock,
             self.clock.seconds,
-            Freshness(ttl, 2.0),
+            Freshness(ttl, 2.0, **freshness),
         )
         pull = BlobPull(
             self.blobs,

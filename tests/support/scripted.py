@@ -110,6 +110,8 @@ class ScriptedUpstream:
         self.blobs: dict[tuple[str, Digest], bytes] = {}
         self.manifests: dict[tuple[str, Reference], Manifest] = {}
         self.error: NoraError | None = None
+        self.left: int | None = None
+        """The pulls left of its rate limit."""
         self.held = False
         """Transfers wait for the test to `send` and `release`."""
         self.hung: Deferred[None] | None = None
@@ -133,6 +135,10 @@ class ScriptedUpstream:
             await waiting
         if self.error is not None:
             raise self.error
+
+    def pulls_left(self) -> int | None:
+        """Tell the pulls left."""
+        return self.left
 
     async def describe(self, repository: str, reference: Reference) -> Descriptor:
         """HEAD of a manifest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from nora.config import Config, Secret, UpstreamConfig, dump, kinds, load, texts
+from nora.config.freshness import FreshnessConfig
 from nora.config.keys import key, keys_of
 from nora.config.kinds import Kind
 from nora.config.values import sections
@@ -31,6 +33,7 @@ BY_KIND: dict[type, st.SearchStrategy[Any]] = {
     texts.Label: st.from_regex(r"[A-Za-z0-9._:\[\]-]{1,20}", fullmatch=True),
     texts.Prefix: LABELS.map("p".__add__).map(lambda label: label.replace("_", "-")),
     texts.Pattern: LABELS.map(lambda label: f"{label}/*"),
+    texts.TagPattern: st.from_regex(r"[A-Za-z0-9*?][A-Za-z0-9*?._:/-]{0,20}", fullmatch=True),
     texts.Origin: st.builds("{}://{}".format, st.sampled_from(["http", "https"]), NAMES),
 }
 
@@ -49,6 +52,12 @@ def allowed(kind: Kind) -> st.SearchStrategy[Any]:
     return BY_KIND[type(kind)]
 
 
+APART: dict[type, tuple[Callable[[Any], object], ...]] = {
+    UpstreamConfig: (lambda one: one.name, lambda one: one.prefix or one.name),
+    FreshnessConfig: (lambda one: one.match,),
+}
+
+
 def tables(values: type, section: str) -> st.SearchStrategy[Any]:
     """Make instances of a value class."""
     made = {}
@@ -56,10 +65,9 @@ def tables(values: type, section: str) -> st.SearchStrategy[Any]:
         if item.tables is None:
             made[item.name] = allowed(item.kind)
         else:
-            # Two upstreams that have nothing in common: what they may share is tested with the reading.
-            apart = [lambda one: one.name, lambda one: one.prefix or one.name]
+            # Tables that have nothing in common: what they may share is tested with the reading.
             made[item.name] = st.lists(
-                tables(item.tables, item.dotted), max_size=3, unique_by=tuple(apart)
+                tables(item.tables, item.dotted), max_size=3, unique_by=APART[item.tables]
             ).map(tuple)
     return st.builds(values, **made)
 
@@ -109,4 +117,4 @@ class WritingTests(SynchronousTestCase):
 
 
 def _tables_last(keys: Any) -> Any:
-    return sorted(keys, key=lambda item: item.tables is not None)
+    return sorted(keys, key=lambda item: item.tables is not None and bool(item.default))

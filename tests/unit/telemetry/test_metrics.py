@@ -92,6 +92,7 @@ class MetricsTests(SynchronousTestCase):
     def test_the_rest(self) -> None:
         """Stale and provisional answers, lost lines, connections and the store."""
         self.metrics.stale()
+        self.metrics.spared()
         self.metrics.provisional()
         self.metrics.negative_hit()
         self.metrics.audit_dropped(7)
@@ -102,6 +103,7 @@ class MetricsTests(SynchronousTestCase):
         self.metrics.watch_store(lambda: 1, lambda: 2, lambda: 3)
         for name, value in (
             ("nora_stale_total", 1),
+            ("nora_spared_total", 1),
             ("nora_provisional_total", 1),
             ("nora_negative_hits_total", 1),
             ("nora_audit_dropped_total", 7),
