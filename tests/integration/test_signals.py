@@ -74,7 +74,7 @@ def test_hangup_goes_offline(nora: Nora, relay: Relay, thing: Image) -> None:
     assert asks_upstream(nora, relay)
     blob = f"/v2/library/thing/blobs/{thing.config.digest}"
     missing = f"/v2/library/thing/blobs/{thing.layers[0].digest}"
-    assert nora.get(blob).status == 200
+    wait_for(lambda: nora.get(blob).headers["Cache-Status"] == "nora; hit", "the stored blob")
     nora.configure(tables(relay), {"docker": {"metadata_ttl": 0, "offline": True}})
     nora.signal(signal.SIGHUP)
     wait_for(lambda: nora.get("/v2/library/other/manifests/1").body.count(b"offline"), "being offline")
