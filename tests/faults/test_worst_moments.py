@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nora.access import ANONYMOUS
 from nora.oci import Digest
-from nora.oci.errors import BlobUnknown, NoraError, NoSpace, Unverified
+from nora.oci.errors import BlobUnknown, Broken, NoraError, NoSpace, Unverified
 from nora.pull.fills import Fills
 from nora.pull.interfaces import Content, Reader, Served
 from nora.pull.leading import Limits
@@ -373,7 +373,8 @@ class StarvationTests(WorstCase):
         hung.hung = Deferred()
         for i in range(4):
             digest = hung.add_blob(NAME, b"%d" % i)
-            Deferred.fromCoroutine(process.pull.blob(qualified([hung]), digest, ANONYMOUS))
+            waiting = Deferred.fromCoroutine(process.pull.blob(qualified([hung]), digest, ANONYMOUS))
+            waiting.addErrback(lambda failure: failure.trap(Broken))
         served = self.get(process)
         self.assertEqual(self.successResultOf(self.read(self.successResultOf(served))), RANDOM)
 
