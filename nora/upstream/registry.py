@@ -42,7 +42,8 @@ HEAD, MANIFEST, BLOB = "head", "manifest", "blob"
 
 _ACCEPT = ", ".join(ACCEPTED_MEDIA_TYPES)
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
-_NO_HEAD = frozenset({405, 501})
+_NO_HEAD = frozenset({400, 405, 501})
+"""Statuses of a HEAD after which a GET may tell more: 400 says only in its body which part was refused."""
 
 
 @attrs.frozen
