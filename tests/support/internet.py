@@ -17,7 +17,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import implementer
 
 from nora.oci import Digest, Manifest, Tag
 from nora.oci.errors import NoraError
@@ -57,6 +58,8 @@ class Internet(NamedReactor):
         super().__init__({})
         self.journal: list[Seen] = []
         """What all hosts were asked, in order."""
+        self.hosts: dict[str, FakeUpstream] = {}
+        """By name, the last one started."""
         self.authority = Authority()
         self._servers: dict[tuple[str, int], FakeUpstream] = {}
 
@@ -72,6 +75,7 @@ class Internet(NamedReactor):
         address = address or f"8.8.{len(self._servers) + 1}.8"
         self.nameResolver.table[name] = [address]
         self._servers[address, _PORTS[scheme]] = server
+        self.hosts[name] = server
         await server.start()
         return server
 
@@ -80,6 +84,19 @@ class Internet(NamedReactor):
         self.dialled.append(host)
         server = self._servers.get((host, port))
         return REACTOR.connectTCP("127.0.0.1", server.port if server else 1, *arguments)
+
+
+@implementer(ILogObserver)
+class _Log:
+    """Keeps all that is logged, whatever its level."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        self.texts.append(f"{formatEvent(event)} {event!r}")
+        if event.get("log_failure") is not None:
+            self.texts.append(event["log_failure"].getTraceback())
 
 
 def tell(seen: Seen) -> str:
@@ -98,9 +115,9 @@ class InternetTestCase(UpstreamTestCase):
         super().setUp()
         self.internet = Internet()
         self.errors: list[str] = []
-        self._logged: list[str] = []
-        self._ca_file = self.ca_file(self.internet.authority)
-        globalLogPublisher.addObserver(self._note)
+        self.trusted = self.ca_file(self.internet.authority)
+        self._log = _Log()
+        globalLogPublisher.addObserver(self._log)
         self.addCleanup(self._secrets_kept)
 
     async def host(self, name: str, **options: Any) -> FakeUpstream:
@@ -134,7 +151,7 @@ class InternetTestCase(UpstreamTestCase):
 
     def client(self, url: str, **options: Any) -> Registry:
         """Build a client of the registry at `url`."""
-        options = {"proxy_timeout": 10.0, "read_timeout": 10.0, "ca_file": self._ca_file, **options}
+        options = {"proxy_timeout": 10.0, "read_timeout": 10.0, "ca_file": self.trusted, **options}
         return self.registry(url, reactor=self.internet, **options)
 
     def story(self) -> list[str]:
@@ -167,11 +184,6 @@ class InternetTestCase(UpstreamTestCase):
         self.assertEqual((described.digest, manifest.body), (image.digest, image.manifest))
         self.assertEqual(await self.layer(client, repository), LAYER)
 
-    def _note(self, event: Any) -> None:
-        self._logged.append(repr(event))
-        if event.get("log_failure") is not None:
-            self._logged.append(event["log_failure"].getTraceback())
-
     def _authorized(self) -> None:
         """Assert manners: each token at its own host, everything asked for plain and by all types."""
         for seen in self.internet.journal:
@@ -183,9 +195,9 @@ class InternetTestCase(UpstreamTestCase):
                 self.assertEqual(set(seen.headers["accept"].split(", ")), ACCEPT, tell(seen))
 
     def _secrets_kept(self) -> None:
-        globalLogPublisher.removeObserver(self._note)
+        globalLogPublisher.removeObserver(self._log)
         self._authorized()
-        for text in (*self._logged, *self.errors, repr(self.notes.answers)):
+        for text in (*self._log.texts, *self.errors, repr(self.notes.answers)):
             for secret in (SIGNATURE, TOKEN):
                 self.assertNotIn(secret, text)
 
