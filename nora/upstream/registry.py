@@ -19,7 +19,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
 from nora.concurrency import Background
-from nora.oci import ACCEPTED_MEDIA_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Manifest, Reference
+from nora.oci import (
+    ACCEPTED_MEDIA_TYPES,
+    MAX_MANIFEST_SIZE,
+    MAX_SIZE,
+    Descriptor,
+    Digest,
+    Manifest,
+    Reference,
+)
 from nora.oci.errors import InvalidDigest, Limited, NoraError, Unverified
 from nora.upstream.budget import within
 from nora.upstream.client import Answer, Client
@@ -172,6 +180,9 @@ class Registry:
         else:
             await self._require(answer)
             size, start = answer.length, 0
+        if size is not None and size > MAX_SIZE:
+            answer.abort()
+            raise Unverified("it tells a size that no blob has")
         return Transfer(
             answer.take(),
             size,
