@@ -273,8 +273,7 @@ class _Lead:
             await self._leader.sleep(back_off(tries))
             try:
                 await self._connect(self._open_more)
-            except NoraError as again:
-                error = again
+            except NoraError:
                 tries += 1
                 continue
             self._leader.observer.fill_resumed(self._left[0].upstream.name)

@@ -20,7 +20,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
 from nora.concurrency import Background
-from nora.oci import ACCEPTED_MEDIA_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Manifest, Reference
+from nora.oci import (
+    ACCEPTED_MEDIA_TYPES,
+    MAX_MANIFEST_SIZE,
+    MAX_SIZE,
+    Descriptor,
+    Digest,
+    Manifest,
+    Reference,
+)
 from nora.oci.errors import InvalidDigest, Limited, NoraError, Unavailable, Unverified
 from nora.upstream.budget import within
 from nora.upstream.circuit import PROBE_TIMEOUT, Circuit
@@ -45,7 +53,8 @@ HEAD, MANIFEST, BLOB = "head", "manifest", "blob"
 
 _ACCEPT = ", ".join(ACCEPTED_MEDIA_TYPES)
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
-_NO_HEAD = frozenset({405, 501})
+_NO_HEAD = frozenset({400, 405, 501})
+"""Statuses of a HEAD after which a GET may tell more: 400 says only in its body which part was refused."""
 
 
 @attrs.frozen
@@ -188,6 +197,9 @@ class Registry:
         else:
             await self._require(answer)
             size, start = answer.length, 0
+        if size is not None and size > MAX_SIZE:
+            answer.abort()
+            raise Unverified("it tells a size that no blob has")
         return Transfer(
             answer.take(),
             size,
