@@ -31,7 +31,7 @@ from nora.oci import (
 )
 from nora.oci.errors import InvalidDigest, Limited, NoraError, Unavailable, Unverified
 from nora.upstream.budget import within
-from nora.upstream.circuit import PROBE_TIMEOUT, Circuit
+from nora.upstream.circuit import Circuit
 from nora.upstream.client import Answer, Client
 from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
 from nora.upstream.guard import Guard
@@ -214,8 +214,9 @@ class Registry:
         repository = path.rpartition("/")[0].rpartition("/")[0]
         work = self._exchange.ask(method, f"{self._base}/v2/{path}", repository, headers)
         since = self._clock.seconds()
+        timeout = self._circuit.patience(self._proxy_timeout)
         try:
-            answer = await within(self._clock, self._proxy_timeout, work, late=Answer.abort)
+            answer = await within(self._clock, timeout, work, late=Answer.abort)
         except NoraError as error:
             self._circuit.failed(error, since)
             raise
@@ -228,7 +229,7 @@ class Registry:
     async def _probe(self) -> None:
         """Ask what any registry answers, in whatever way; raises when it does not, or with a 5xx."""
         asking = self._client.request("GET", f"{self._base}/v2/", {})
-        timeout = min(self._proxy_timeout, PROBE_TIMEOUT)
+        timeout = self._circuit.patience(self._proxy_timeout)
         answer = await within(self._clock, timeout, asking, late=Answer.abort)
         await answer.drain()
         if answer.status >= 500:
