@@ -21,12 +21,14 @@ from twisted.web.iweb import IAgent
 from nora.concurrency import Background
 from nora.oci import ACCEPTED_MEDIA_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Manifest, Reference
 from nora.oci.errors import InvalidDigest, Limited, NoraError, Unverified
+from nora.oci.listing import TagList
 from nora.upstream.budget import within
-from nora.upstream.client import Answer, Client
+from nora.upstream.client import Answer, Client, Leads, anywhere
 from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
 from nora.upstream.guard import Guard
 from nora.upstream.incoming import Transfer
 from nora.upstream.limits import Limits, parse_remaining
+from nora.upstream.lists import Lists
 from nora.upstream.observer import Observer, Unobserved
 from nora.upstream.origin import Origin
 from nora.upstream.outcomes import Absent, Attempt
@@ -37,7 +39,7 @@ from nora.upstream.via import make_pseudonym
 
 T = TypeVar("T")
 
-HEAD, MANIFEST, BLOB = "head", "manifest", "blob"
+HEAD, MANIFEST, BLOB, LIST = "head", "manifest", "blob", "list"
 """The kinds of request that upstreams limit apart."""
 
 _ACCEPT = ", ".join(ACCEPTED_MEDIA_TYPES)
@@ -93,6 +95,9 @@ class Registry:
         self._client = Client(HTTPClient(agent, _NoCookies()), clock, guard)
         tokens = Tokens(self._fetch_token, clock, self._background, self._token_asked)
         self._exchange = Exchange(self._client, tokens, origin, clock)
+        self._lists = Lists(
+            self._ask, self._require, self._manifest, clock, proxy_timeout, self._received_bytes
+        )
 
     def state(self) -> State:
         """Tell how it has done lately."""
@@ -119,6 +124,14 @@ class Registry:
     async def blob(self, repository: str, digest: Digest, start: int = 0) -> Transfer:
         """As `Upstream.blob`."""
         return await self._observed(BLOB, self._blob(repository, digest, start))
+
+    async def tags(self, repository: str) -> TagList:
+        """As `Upstream.tags`."""
+        return await self._observed(LIST, self._lists.tags(repository))
+
+    async def referrers(self, repository: str, digest: Digest) -> bytes:
+        """As `Upstream.referrers`."""
+        return await self._observed(LIST, self._lists.referrers(repository, digest))
 
     async def _describe(self, repository: str, reference: Reference) -> Descriptor | None:
         """Ask by HEAD; None when the answer does not tell enough."""
@@ -177,13 +190,16 @@ class Registry:
             start,
             clock=self._clock,
             read_timeout=self._read_timeout,
-            received=lambda count: self._observer.received(self.name, count),
+            received=self._received_bytes,
         )
 
-    async def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+    async def _ask(
+        self, method: str, path: str, headers: Mapping[str, str], query: str = "", leads: Leads = anywhere
+    ) -> Answer:
         """Put one question within the budget."""
         repository = path.rpartition("/")[0].rpartition("/")[0]
-        work = self._exchange.ask(method, f"{self._base}/v2/{path}", repository, headers)
+        url = f"{self._base}/v2/{path}?{query}" if query else f"{self._base}/v2/{path}"
+        work = self._exchange.ask(method, url, repository, headers, leads)
         return await within(self._clock, self._proxy_timeout, work, late=Answer.abort)
 
     async def _require(self, answer: Answer) -> None:
@@ -229,6 +245,9 @@ class Registry:
             raise
         finally:
             self._observer.answered(self.name, kind, outcome, self._clock.seconds() - since)
+
+    def _received_bytes(self, count: int) -> None:
+        self._observer.received(self.name, count)
 
     def _succeeded(self) -> None:
         self._state = attrs.evolve(self._state, last_success=self._clock.seconds())

@@ -24,6 +24,7 @@ _CHUNK = 64 * 1024
 _TURNS = 20
 _PAGE = b"<!doctype html><title>Sign in</title><p>Please accept the terms of this network."
 _CONTENT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<reference>[^/]+)\Z")
+_LIST = re.compile(r"/v2/(?P<name>.+)/(?P<what>tags/list|referrers/[^/]+)\Z")
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)\Z")
 
 
@@ -189,11 +190,19 @@ class _Root(resource.Resource):
     def _content(self, request: Any, seen: Seen, fault: Fault) -> None:
         upstream = self._upstream
         found = _CONTENT.match(seen.path)
-        if upstream.auth and not self._allowed(seen, found["name"] if found else None):
+        listed = _LIST.match(seen.path)
+        named = found or listed
+        if upstream.auth and not self._allowed(seen, named["name"] if named else None):
             request.setHeader("WWW-Authenticate", upstream.challenge.replace("{url}", upstream.url))
             self._error(request, seen, fault, 401, "UNAUTHORIZED")
         elif seen.path == "/v2/":
             self._send(request, seen, fault, 200, b"{}", "application/json")
+        elif listed is not None and (
+            page := upstream.lists.answer(listed["name"], listed["what"], seen.query)
+        ):
+            if page.link is not None:
+                request.setHeader("Link", page.link)
+            self._send(request, seen, fault, 200, page.body, page.media_type)
         elif found is None:
             self._error(request, seen, fault, 404, "UNSUPPORTED")
         elif found["kind"] == "manifests":
