@@ -23,6 +23,7 @@ from nora.concurrency import Background, Waiters
 from nora.config import Config, UpstreamConfig
 from nora.process import CannotReload, CannotStart, Sockets
 from nora.pull.blobs import BlobPull
+from nora.pull.discovery import DiscoveryThrough
 from nora.pull.fills import Fills
 from nora.pull.leading import Limits as FillLimits
 from nora.pull.manifests import Manifests
@@ -53,6 +54,7 @@ _RELOADED = {
         "read_timeout",
         "revalidate_timeout",
         "metadata_ttl",
+        "list_ttl",
         "default_action",
         "fallback",
         "hosted",
@@ -237,6 +239,7 @@ class Daemon:
         except CannotStart as error:
             raise CannotReload(str(error)) from error
         self._backend.routing, self._backend.pull = backend.routing, backend.pull
+        self._backend.discovery = backend.discovery
         for key in _needs_restart(self._config, config):
             self._log.warn("{key} changed; it is taken over at the next start", key=key)
         self._config = config
@@ -292,11 +295,22 @@ class Daemon:
         blobs = BlobPull(
             store.blobs, store.repositories, store.index, store.disk, self._fills, owners, self._background
         )
+        discovery = DiscoveryThrough(
+            store.lists,
+            manifests,
+            owners,
+            self._background,
+            self._reactor,
+            time.time,
+            self._metrics,
+            list_ttl=docker.list_ttl,
+            revalidate_timeout=docker.revalidate_timeout,
+        )
         dropped = [old for asked, old in self._registries.items() if asked not in registries]
         self._registries = registries
         for old in dropped:
             self._background.start(old.close())
-        return Backend(routing, PullThrough(manifests, tags, blobs, owners, self._metrics))
+        return Backend(routing, PullThrough(manifests, tags, blobs, owners, self._metrics), discovery)
 
     def _registry(self, asked: _Asked) -> Registry:
         return build_registry(

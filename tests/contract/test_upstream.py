@@ -159,6 +159,8 @@ class UpstreamContract(_Base):
             self.upstream.describe(REPOSITORY, TAG),
             self.upstream.describe_blob(REPOSITORY, self.digest()),
             self.upstream.blob(REPOSITORY, self.digest()),
+            self.upstream.tags(REPOSITORY),
+            self.upstream.referrers(REPOSITORY, IMAGE.digest),
         ):
             await self.expect(work, Unavailable)
 
@@ -170,6 +172,8 @@ class UpstreamContract(_Base):
             Deferred.fromCoroutine(self.upstream.describe(REPOSITORY, TAG)),
             Deferred.fromCoroutine(self.upstream.describe_blob(REPOSITORY, self.digest())),
             Deferred.fromCoroutine(self.upstream.blob(REPOSITORY, self.digest())),
+            Deferred.fromCoroutine(self.upstream.tags(REPOSITORY)),
+            Deferred.fromCoroutine(self.upstream.referrers(REPOSITORY, IMAGE.digest)),
         ]
         for each in asking:
             each.cancel()

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from nora.concurrency import Background
 from nora.oci import Repository
 from nora.pull.blobs import BlobPull
+from nora.pull.discovery import DiscoveryThrough
 from nora.pull.fills import Fills
 from nora.pull.interfaces import Content
 from nora.pull.leading import Limits
@@ -19,6 +20,7 @@ from nora.pull.through import PullThrough
 from nora.storage.blobs import DiskBlobs
 from nora.storage.interfaces import Disk
 from nora.storage.layout import Layout
+from nora.storage.lists import DiskLists
 from nora.storage.locks import DiskLocks
 from nora.storage.parts import DiskParts
 from nora.storage.records import DiskRecords
@@ -71,6 +73,7 @@ class Pulling:
         clock: Clock | None = None,
         disk: Disk | None = None,
         ttl: float = 300.0,
+        list_ttl: float = 60.0,
         fallback: str = "image",
         max_blob_size: int = 1 << 40,
         max_fills: int = 8,
@@ -105,6 +108,18 @@ class Pulling:
         )
         pull = BlobPull(
             self.blobs, self.repositories, self.index, self.disk, self.fills, self.owners, self.background
+        )
+        self.lists = DiskLists(self.layout, self.disk)
+        self.discovery = DiscoveryThrough(
+            self.lists,
+            self.manifests,
+            self.owners,
+            self.background,
+            self.clock,
+            self.clock.seconds,
+            self.counts,
+            list_ttl=list_ttl,
+            revalidate_timeout=2.0,
         )
         self.pull = PullThrough(self.manifests, self.tags, pull, self.owners, self.counts)
 
