@@ -297,6 +297,7 @@ class Daemon:
         )
         discovery = DiscoveryThrough(
             store.lists,
+            store.disk,
             manifests,
             owners,
             self._background,

@@ -19,11 +19,11 @@ from nora.access import Action, Rights
 from nora.concurrency import Background, SingleFlight
 from nora.oci import Digest, Repository
 from nora.oci.errors import NameUnknown, NoraError, NoSpace
-from nora.oci.listing import NO_REFERRERS, TagList, TagPage
+from nora.oci.listing import NO_REFERRERS, TagList, TagPage, filter_referrers
 from nora.pull.interfaces import Cached, Served
 from nora.pull.manifests import Manifests
 from nora.pull.owners import Owners
-from nora.storage.interfaces import Lists, ListSource
+from nora.storage.interfaces import Disk, Lists, ListSource
 from nora.upstream.chain import first
 from nora.upstream.interfaces import Candidate, Route, repositories_of
 from nora.upstream.outcomes import Absent
@@ -63,6 +63,7 @@ class DiscoveryThrough:
     def __init__(
         self,
         lists: Lists,
+        disk: Disk,
         manifests: Manifests,
         owners: Owners,
         background: Background,
@@ -74,6 +75,7 @@ class DiscoveryThrough:
         revalidate_timeout: float,
     ) -> None:
         self._lists = lists
+        self._disk = disk
         self._manifests = manifests
         self._owners = owners
         self._clock = clock
@@ -96,8 +98,10 @@ class DiscoveryThrough:
 
         return await self._serve(None, await self._owners.order_of_list(route), read, self._fetch_tags, cut)
 
-    async def referrers(self, route: Route, digest: Digest, rights: Rights) -> Served[bytes]:
-        """Give the whole index of what refers to `digest`."""
+    async def referrers(
+        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights
+    ) -> Served[bytes]:
+        """Give the index of what refers to `digest`: all of it, or what is of one type."""
         rights.require(Action.PULL, route.name)
 
         async def read(repository: Repository) -> tuple[bytes, ListSource] | None:
@@ -108,7 +112,11 @@ class DiscoveryThrough:
             return await self._fetch_referrers(candidates, digest)
 
         candidates = await self._holding_first(await self._owners.order_of_list(route), digest)
-        return await self._serve(digest, candidates, read, fetch, lambda body: body)
+        served = await self._serve(digest, candidates, read, fetch, lambda body: body)
+        if artifact_type is None:
+            return served
+        body = await self._disk.run(filter_referrers, served.content, artifact_type)
+        return attrs.evolve(served, content=body)
 
     async def _serve(
         self,

@@ -116,5 +116,10 @@ class Discovery(Protocol):
     async def tags(self, route: Route, last: bytes, limit: int, rights: Rights) -> Served[TagPage]:
         """List up to `limit` tags that come after `last` in byte order; raises `NameUnknown`."""
 
-    async def referrers(self, route: Route, digest: Digest, rights: Rights) -> Served[bytes]:
-        """List what refers to a manifest: a whole index, empty when nothing surely does; raises `NameUnknown`."""
+    async def referrers(
+        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights
+    ) -> Served[bytes]:
+        """List what refers to a manifest, of one type of artifact or all: an index, empty when nothing surely does.
+
+        Raises `NameUnknown`.
+        """

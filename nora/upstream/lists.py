@@ -9,8 +9,10 @@ looked at, whether it names the subject.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IReactorTime
 
 from nora.oci import ACCEPTED_MEDIA_TYPES, Digest, Manifest, Reference, parse_reference
@@ -40,8 +42,20 @@ EXAMINED = 16
 _EXCHANGES = 10
 """How many times as long as one exchange a whole list may take."""
 _PAGE = "n=1000"
+_MANY = 2000
+"""Tags, and bytes of a page, past which they are worked on in a thread."""
+_LONG = 64 * 1024
 _NO_API = frozenset({301, 302, 303, 307, 308, 404, 405, 406, 501})
 """Statuses by which a registry says that it has no referrers API; redirects that were not followed are among them."""
+
+
+Offload = Callable[[Callable[[], Any]], Deferred[Any]]
+"""Does work in a thread; its result arrives on the reactor."""
+
+
+def at_once(work: Callable[[], Any]) -> Deferred[Any]:
+    """Do the work here and now."""
+    return execute(work)
 
 
 class Ask(Protocol):
@@ -57,7 +71,8 @@ class Lists:
     """The lists of one registry.
 
     `ask` puts a question, `require` raises what an answer means that is not a 200, `manifest` gets a verified one; each
-    bounds its own time, `timeout` seconds at most. `received` hears of bytes.
+    bounds its own time, `timeout` seconds at most. `received` hears of bytes. `offload` does long computations in a
+    thread.
     """
 
     def __init__(
@@ -68,6 +83,7 @@ class Lists:
         clock: IReactorTime,
         timeout: float,
         received: Callable[[int], None],
+        offload: Offload = at_once,
     ) -> None:
         self._ask = ask
         self._require = require
@@ -75,6 +91,7 @@ class Lists:
         self._clock = clock
         self._timeout = timeout
         self._received = received
+        self._offload = offload
 
     async def tags(self, repository: str) -> TagList:
         """As `Upstream.tags`."""
@@ -88,7 +105,11 @@ class Lists:
         path, accept = f"{repository}/tags/list", "application/json"
         answer = await self._get(path, accept, _PAGE)
         await self._require(answer)
-        return TagList.of(await self._pages(answer, path, accept, MAX_TAGS_SIZE, parse_tags))
+        tags = await self._pages(answer, path, accept, MAX_TAGS_SIZE, parse_tags)
+        if len(tags) <= _MANY:
+            return TagList.of(tags)
+        made: TagList = await self._offload(partial(TagList.of, tags))
+        return made
 
     async def _referrers(self, repository: str, digest: Digest) -> bytes:
         path = f"{repository}/referrers/{digest}"
@@ -97,9 +118,9 @@ class Lists:
             await answer.drain()
             return await self._by_tag(repository, digest)
         await self._require(answer)
-        return compose_referrers(
-            await self._pages(answer, path, OCI_INDEX, MAX_REFERRERS_SIZE, parse_referrers)
-        )
+        listed = await self._pages(answer, path, OCI_INDEX, MAX_REFERRERS_SIZE, parse_referrers)
+        body: bytes = await self._offload(partial(compose_referrers, listed))
+        return body
 
     async def _get(self, path: str, accept: str, query: str = "") -> Answer:
         return await self._ask("GET", path, {"Accept": accept}, query=query, leads=leads_to_list)
@@ -118,7 +139,7 @@ class Lists:
             body = await within(self._clock, self._timeout, _whole(answer, limit))
             self._received(len(body))
             limit -= len(body)
-            found += parse(body)
+            found += parse(body) if len(body) <= _LONG else await self._offload(partial(parse, body))
             if len(found) > MAX_TAGS:
                 raise Unverified("its list is too long")
             query = next_query(answer.headers("Link"), answer.origin.host)

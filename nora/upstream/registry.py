@@ -16,6 +16,7 @@ from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
 from twisted.web.iweb import IAgent
 
 from nora.concurrency import Background
@@ -28,7 +29,7 @@ from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
 from nora.upstream.guard import Guard
 from nora.upstream.incoming import Transfer
 from nora.upstream.limits import Limits, parse_remaining
-from nora.upstream.lists import Lists
+from nora.upstream.lists import Lists, Offload, at_once
 from nora.upstream.observer import Observer, Unobserved
 from nora.upstream.origin import Origin
 from nora.upstream.outcomes import Absent, Attempt
@@ -61,8 +62,8 @@ class Registry:
     """The `nora.upstream.interfaces.Upstream` of a real registry at `url`, a http or https URL.
 
     `proxy_timeout` bounds an exchange up to its response's headers, and then once more a manifest's body;
-    `read_timeout` is the longest silence in a blob's; both in seconds. Raises `ValueError` for a URL that cannot be
-    one.
+    `read_timeout` is the longest silence in a blob's; both in seconds. `offload` does long computations in a thread.
+    Raises `ValueError` for a URL that cannot be one.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Registry:
         guard: Guard | None = None,
         pool: BoundedPool | None = None,
         observer: Observer | None = None,
+        offload: Offload = at_once,
     ) -> None:
         origin = Origin.of(url)
         self.name = name
@@ -96,7 +98,7 @@ class Registry:
         tokens = Tokens(self._fetch_token, clock, self._background, self._token_asked)
         self._exchange = Exchange(self._client, tokens, origin, clock)
         self._lists = Lists(
-            self._ask, self._require, self._manifest, clock, proxy_timeout, self._received_bytes
+            self._ask, self._require, self._manifest, clock, proxy_timeout, self._received_bytes, offload
         )
 
     def state(self) -> State:
@@ -327,4 +329,5 @@ def build_registry(
         guard=guard,
         pool=pool,
         observer=observer,
+        offload=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
     )

@@ -9,7 +9,7 @@ import re
 from urllib.parse import urlencode
 
 from nora.oci.errors import InvalidRequest, Unsupported
-from nora.oci.listing import TagPage, filter_referrers
+from nora.oci.listing import TagPage
 from nora.oci.manifest import OCI_INDEX
 from nora.pull.interfaces import Served
 from nora.upstream.interfaces import Route
@@ -53,13 +53,18 @@ def tags(request: RegistryRequest, served: Served[TagPage], route: Route, limit:
     return answers.listing(request, served, "application/json", body, route.namespace)
 
 
+def artifact_type(request: RegistryRequest) -> str | None:
+    """Read which type of artifact the client wants; None for all."""
+    require(request)
+    wanted = _argument(request, b"artifactType")
+    return wanted.decode("utf-8", "replace") if wanted else None
+
+
 def referrers(request: RegistryRequest, served: Served[bytes], route: Route) -> bytes:
-    """Answer the index of referrers, filtered where the client wants one type of artifact."""
-    body, wanted = served.content, _argument(request, b"artifactType")
-    if wanted:
-        body = filter_referrers(body, wanted.decode("utf-8", "replace"))
+    """Answer the index of referrers; it says so where it was filtered."""
+    if artifact_type(request) is not None:
         request.setHeader(b"OCI-Filters-Applied", b"artifactType")
-    return answers.listing(request, served, OCI_INDEX, body, route.namespace)
+    return answers.listing(request, served, OCI_INDEX, served.content, route.namespace)
 
 
 def _argument(request: RegistryRequest, name: bytes) -> bytes | None:

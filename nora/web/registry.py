@@ -205,12 +205,12 @@ class Registry:
 
     @app.route("/<name:name>/referrers/<string:digest>")
     async def _referrers(self, request: RegistryRequest, name: str, digest: str) -> bytes:
-        listings.require(request)
+        kind = listings.artifact_type(request)
         parsed = Digest.parse(digest)
         return await self._list(
             request,
             name,
-            lambda route, rights: self._backend.discovery.referrers(route, parsed, rights),
+            lambda route, rights: self._backend.discovery.referrers(route, parsed, kind, rights),
             lambda route, served: listings.referrers(request, served, route),
         )
 

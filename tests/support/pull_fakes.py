@@ -16,7 +16,7 @@ from nora.access import Action, Rights
 from nora.concurrency import Waiters
 from nora.oci import Descriptor, Digest, Reference, Repository
 from nora.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown
-from nora.oci.listing import NO_REFERRERS, TagList, TagPage
+from nora.oci.listing import NO_REFERRERS, TagList, TagPage, filter_referrers
 from nora.pull.interfaces import Answer, Cached, Content, Reader, Served
 from nora.upstream.interfaces import Route
 
@@ -232,10 +232,13 @@ class FakeDiscovery:
             raise NameUnknown("no such repository")
         return self._served(route, self.tag_lists[route.name].page(last, limit))
 
-    async def referrers(self, route: Route, digest: Digest, rights: Rights) -> Served[bytes]:
+    async def referrers(
+        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights
+    ) -> Served[bytes]:
         """Give an index."""
         self._enter("referrers", route, str(digest), rights)
-        return self._served(route, self.indexes.get(str(digest), NO_REFERRERS))
+        body = self.indexes.get(str(digest), NO_REFERRERS)
+        return self._served(route, body if artifact_type is None else filter_referrers(body, artifact_type))
 
     def _enter(self, what: str, route: Route, asked: object, rights: Rights) -> None:
         rights.require(Action.PULL, route.name)

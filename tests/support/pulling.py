@@ -112,6 +112,7 @@ class Pulling:
         self.lists = DiskLists(self.layout, self.disk)
         self.discovery = DiscoveryThrough(
             self.lists,
+            self.disk,
             self.manifests,
             self.owners,
             self.background,

@@ -53,8 +53,10 @@ class DiscoveryTestCase(SynchronousTestCase):
     def tags(self, route: Route | None = None) -> Served[TagPage]:
         return self.successResultOf(self.listing(route))
 
-    def referring(self, route: Route | None = None, digest: Digest | None = None) -> Deferred[Served[bytes]]:
-        work = self.here.discovery.referrers(route or self.route, digest or self.subject, ANONYMOUS)
+    def referring(
+        self, route: Route | None = None, digest: Digest | None = None, kind: str | None = None
+    ) -> Deferred[Served[bytes]]:
+        work = self.here.discovery.referrers(route or self.route, digest or self.subject, kind, ANONYMOUS)
         return Deferred.fromCoroutine(work)
 
     def referrers(self, route: Route | None = None) -> Served[bytes]:
@@ -167,7 +169,7 @@ class TagsTests(DiscoveryTestCase):
         nobody = Rights(None, frozenset())
         for work in (
             self.here.discovery.tags(self.route, b"", 9, nobody),
-            self.here.discovery.referrers(self.route, self.subject, nobody),
+            self.here.discovery.referrers(self.route, self.subject, None, nobody),
         ):
             self.failureResultOf(Deferred.fromCoroutine(work), Denied)
         self.assertEqual(self.hub.asked, [])
@@ -272,6 +274,17 @@ class ReferrersTests(DiscoveryTestCase):
             self.hub.error = error
             third = self.referrers()
             self.assertEqual((third.cached, third.content), (Cached.STALE, body))
+
+    def test_filter(self) -> None:
+        """One type can be wanted, of a list just fetched and of a stored one; what is stored is the whole."""
+        self.hub.indexes[NAME, self.subject] = [{**ENTRY, "artifactType": kind} for kind in ("a/b", "c/d")]
+        for kind in ("a/b", "c/d", None, "e/f"):
+            served = self.successResultOf(self.referring(kind=kind))
+            wanted = [
+                each for each in self.hub.indexes[NAME, self.subject] if kind in (None, each["artifactType"])
+            ]
+            self.assertEqual(served.content, compose_referrers(wanted))
+        self.assertEqual(self.hub.asked_for("referrers"), 1)
 
     def test_surely_nothing(self) -> None:
         """Where every upstream says for sure that it has none, that is an empty index."""

@@ -91,6 +91,14 @@ class TagsTests(UpstreamTestCase):
             self.assertEqual(upstream.count(TAGS), 4)
             self.assertEqual(upstream.tokens, 1)
 
+    async def test_long(self) -> None:
+        """Lists that are long, in disorder and with repetitions are put in order, in a thread."""
+        upstream = await self.having()
+        tags = [f"v{number * 7919 % 50_000:05}" for number in range(50_000)]
+        upstream.lists.tags[REPOSITORY] = [*tags, *tags[:10]]
+        listed = await self.registry(upstream.url).tags(REPOSITORY)
+        self.assertEqual(listed.text.decode(), "".join(f"v{number:05}\n" for number in range(50_000)))
+
     async def test_elsewhere(self) -> None:
         """A page at another host is not asked for, and the list is not to be had."""
         upstream = await self.having(page=10)
