@@ -167,14 +167,19 @@ class Lists:
     async def _naming(
         self, repository: str, subject: Digest, listed: Sequence[Mapping[str, Any]]
     ) -> list[Mapping[str, Any]]:
-        """Leave out what does not name `subject`; what is past the number looked at is believed if any other does."""
+        """Leave out what does not name `subject`, and what is of no type that could be pulled.
+
+        What is past the number looked at is believed when any of those does.
+        """
         known = [item for item in listed if item["mediaType"] in ACCEPTED_MEDIA_TYPES]
         naming = []
         for item in known[:EXAMINED]:
             try:
                 manifest = await self._manifest(repository, descriptor_digest(item))
-            except (Absent, Unverified):
-                continue  # it is gone, or no manifest: nobody could pull it
+            except Absent as absent:
+                if absent.denied:
+                    raise
+                continue  # it is gone, and the list was not told
             if names_subject(manifest.body, subject):
                 naming.append(item)
         if listed and not naming:

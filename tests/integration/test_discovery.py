@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from tests.support.daemon import Nora
 from tests.support.engines import Skopeo, digests_in
 from tests.support.images import Blob, Image, Index, image_of_blobs
+from tests.support.programs import wait_for
 from tests.support.registry import Registry
 from tests.support.relay import Relay
-from tests.support.room import Room
+from tests.support.room import Room, tables
 from tests.support.tokens import TokenService
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -102,6 +104,20 @@ def test_pages(nora: Nora) -> None:
         path = None if link is None else link[1 : link.index(">")]
         assert path is None or path.startswith("/v2/docker.io/thing/tags/list?")
     assert seen == TAGS
+
+
+@pytest.mark.needs("docker-registry")
+def test_hangup(nora: Nora, relay: Relay) -> None:
+    """SIGHUP takes over a changed `list_ttl`; the stored list is then served without asking."""
+    path = "/v2/library/thing/tags/list"
+    for _ in range(2):
+        assert nora.get(path).headers["Cache-Status"] == "nora; fwd=miss; stored"
+    nora.configure(tables(relay), {"docker": {"list_ttl": 600}})
+    nora.signal(signal.SIGHUP)
+    wait_for(lambda: nora.get(path).headers["Cache-Status"] == "nora; hit", "the new configuration")
+    relay.forget()
+    assert json.loads(nora.get(path).body)["tags"] == TAGS
+    assert not relay.seen
 
 
 @pytest.mark.needs("docker-registry")
