@@ -176,17 +176,20 @@ class DiscoveryThrough:
 
     async def _fetch_referrers(self, candidates: tuple[Candidate, ...], subject: Digest) -> _Fetched[bytes]:
         """Get the first list with something in it. When nobody has one, and all could say so, it is the empty one."""
-        denied = told = False
+        lacking: set[Candidate] = set()
+        told = False
 
         async def ask(candidate: Candidate) -> bytes:
-            nonlocal denied, told
+            nonlocal told
             try:
                 body = await candidate.upstream.referrers(candidate.repository.name, subject)
             except Absent as absent:
-                denied = denied or absent.denied
+                if not absent.denied:
+                    lacking.add(candidate)
                 raise
             if body == NO_REFERRERS:
                 told = True
+                lacking.add(candidate)
                 raise Absent("it lists nothing for this digest")
             return body
 
@@ -195,7 +198,9 @@ class DiscoveryThrough:
             body, candidate = found.value, found.candidate
         except NameUnknown:
             body, candidate = NO_REFERRERS, candidates[0]
-            if denied or (not told and await self._lists_some(candidates, subject)):
+            if len(lacking) < len(set(candidates)):
+                raise
+            if not told and await self._lists_some(candidates, subject):
                 raise
         repository = candidate.repository
         if body == NO_REFERRERS and await self._manifests.has(repository, subject) is None:

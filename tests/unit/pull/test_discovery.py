@@ -9,7 +9,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nora.access import ANONYMOUS, Rights
 from nora.oci import Digest, Repository, Tag
-from nora.oci.errors import Denied, Limited, NameUnknown, NoraError, TimedOut, Unavailable, Unverified
+from nora.oci.errors import (
+    Denied,
+    Limited,
+    ManifestUnknown,
+    NameUnknown,
+    NoraError,
+    TimedOut,
+    Unavailable,
+    Unverified,
+)
 from nora.oci.listing import NO_REFERRERS, TagPage, compose_referrers
 from nora.oci.manifest import OCI_MANIFEST
 from nora.pull.interfaces import Cached, Served
@@ -300,6 +309,8 @@ class ReferrersTests(DiscoveryTestCase):
             (Limited("slow", 7), Limited),
             (Unverified("lie"), Unavailable),
             (Absent("no", denied=True), NameUnknown),
+            (NameUnknown("nobody may be asked"), NameUnknown),
+            (ManifestUnknown("nobody may be asked"), ManifestUnknown),
         ):
             self.hub.error = error
             for route in (self.route, self.chain):
