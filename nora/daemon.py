@@ -20,10 +20,11 @@ from twisted.logger import Logger
 
 from nora import __version__
 from nora.concurrency import Background, Waiters
-from nora.config import Config, UpstreamConfig
+from nora.config import Config, UpstreamConfig, needs_restart
 from nora.process import CannotReload, CannotStart, Sockets
 from nora.pull.absences import Absences
 from nora.pull.blobs import BlobPull
+from nora.pull.discovery import DiscoveryThrough
 from nora.pull.fills import Fills
 from nora.pull.freshness import Freshness, Rule
 from nora.pull.leading import Limits as FillLimits
@@ -47,29 +48,6 @@ _PART_AGE = 86400.0
 _SWEEP_INTERVAL = 3600.0
 _TOTALS_INTERVAL = 10.0
 _LOCK_INTERVAL = 0.2
-
-_RELOADED = {
-    "server": {"public_url", "aliases"},
-    "docker": {
-        "upstreams",
-        "proxy_timeout",
-        "connect_timeout",
-        "read_timeout",
-        "revalidate_timeout",
-        "metadata_ttl",
-        "negative_ttl",
-        "freshness",
-        "max_stale",
-        "quota_reserve",
-        "offline",
-        "on_upstream_delete",
-        "on_upstream_denied",
-        "default_action",
-        "fallback",
-        "hosted",
-    },
-}
-"""The keys that a running daemon takes over; the others need a restart."""
 
 
 def build(config: Config, reactor: Any, sockets: Sockets, reread: Callable[[], Config]) -> Daemon:
@@ -248,7 +226,8 @@ class Daemon:
         except CannotStart as error:
             raise CannotReload(str(error)) from error
         self._backend.routing, self._backend.pull = backend.routing, backend.pull
-        for key in _needs_restart(self._config, config):
+        self._backend.discovery = backend.discovery
+        for key in needs_restart(self._config, config):
             self._log.warn("{key} changed; it is taken over at the next start", key=key)
         self._config = config
 
@@ -320,11 +299,23 @@ class Daemon:
             self._background,
             absences,
         )
+        discovery = DiscoveryThrough(
+            store.lists,
+            store.disk,
+            manifests,
+            owners,
+            self._background,
+            self._reactor,
+            time.time,
+            self._metrics,
+            list_ttl=docker.list_ttl,
+            revalidate_timeout=docker.revalidate_timeout,
+        )
         dropped = [old for asked, old in self._registries.items() if asked not in registries]
         self._registries = registries
         for old in dropped:
             self._background.start(old.close())
-        return Backend(routing, PullThrough(manifests, tags, blobs, owners, self._metrics))
+        return Backend(routing, PullThrough(manifests, tags, blobs, owners, self._metrics), discovery)
 
     def _registry(self, asked: _Asked) -> Registry:
         return build_registry(
@@ -364,16 +355,6 @@ class Daemon:
 
 def _address(host: Any) -> str:
     return f"{host.host}:{host.port}" if hasattr(host, "port") else str(host)
-
-
-def _needs_restart(old: Config, new: Config) -> list[str]:
-    changed = []
-    for section in attrs.fields_dict(Config):
-        before, after = getattr(old, section), getattr(new, section)
-        for key in attrs.fields_dict(type(before)):
-            if getattr(before, key) != getattr(after, key) and key not in _RELOADED.get(section, set()):
-                changed.append(f"{section}.{key}")
-    return changed
 
 
 def _raise_descriptor_limit() -> None:

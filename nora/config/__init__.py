@@ -3,6 +3,7 @@
 from nora.config.docker import DockerConfig, UpstreamConfig
 from nora.config.mistakes import ConfigError, Mistake
 from nora.config.reading import find_path, load
+from nora.config.restart import needs_restart
 from nora.config.secret import Secret
 from nora.config.values import AuditConfig, Config, LogConfig, ServerConfig, StorageConfig
 from nora.config.writing import dump
@@ -21,4 +22,5 @@ __all__ = [
     "dump",
     "find_path",
     "load",
+    "needs_restart",
 ]

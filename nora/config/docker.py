@@ -227,6 +227,15 @@ class DockerConfig:
             example=True,
         ),
     )
+    list_ttl: float = attrs.field(
+        default=60,
+        metadata=key(
+            kinds.Lifetime(),
+            "For how many seconds a list of a repository's tags, or of what refers to an image, is served without "
+            'asking upstream. 0 always asks, "never" never asks again.',
+            example=600,
+        ),
+    )
     default_action: str = attrs.field(
         default="allow",
         metadata=key(

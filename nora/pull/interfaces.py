@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from nora.access import Rights
 from nora.oci import Descriptor, Digest, Reference, Repository
+from nora.oci.listing import TagPage
 from nora.upstream.interfaces import Route
 
 T = TypeVar("T")
@@ -117,3 +118,18 @@ class Pull(Protocol):
 
     async def describe_blob(self, route: Route, digest: Digest, rights: Rights) -> Served[int]:
         """HEAD of a blob: its size in bytes. Moves no bytes."""
+
+
+class Discovery(Protocol):
+    """What a client can learn of a repository. Every method asks `rights` first, and raises as `Pull` does."""
+
+    async def tags(self, route: Route, last: bytes, limit: int, rights: Rights) -> Served[TagPage]:
+        """List up to `limit` tags that come after `last` in byte order; raises `NameUnknown`."""
+
+    async def referrers(
+        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights
+    ) -> Served[bytes]:
+        """List what refers to a manifest, of one type of artifact or all: an index, empty when nothing surely does.
+
+        Raises `NameUnknown`.
+        """

@@ -48,6 +48,22 @@ class Owners:
             return route.candidates
         return self._owner_first(route, owner)
 
+    async def order_of_list(self, route: Route) -> tuple[Candidate, ...]:
+        """Order the candidates for a list of what the name has.
+
+        While an owner is provisional the order is the configuration's.
+        """
+        if route.qualified:
+            return route.candidates
+        owner = await self._owner(route)
+        if owner is None or owner.provisional:
+            return route.candidates
+        ordered = self._owner_first(route, owner)
+        if self._fallback == "repository":
+            mine = _repository(route, owner)
+            return tuple(each for each in ordered if each.repository == mine)
+        return ordered
+
     async def order_of_tag(self, route: Route, tag: str) -> tuple[tuple[Candidate, ...], Repository | None]:
         """Order the candidates for a tag, and tell the repository whose copy of it counts as cached.
 

@@ -7,6 +7,7 @@ from nora.storage.blobs import DiskBlobs
 from nora.storage.disk import DiskStopped, ThreadedDisk
 from nora.storage.index import SqliteIndex
 from nora.storage.layout import Layout, StoreError
+from nora.storage.lists import DiskLists
 from nora.storage.locks import DiskLocks, StoreBusy, StoreLock
 from nora.storage.records import DiskRecords
 from nora.storage.reindex import reindex
@@ -14,6 +15,7 @@ from nora.storage.repositories import RecordedRepositories
 
 __all__ = [
     "DiskBlobs",
+    "DiskLists",
     "DiskLocks",
     "DiskRecords",
     "DiskStopped",

@@ -13,6 +13,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from nora.oci import Descriptor, Digest, Hasher, Repository
+from nora.oci.listing import TagList, TagPage
 
 R = TypeVar("R")
 
@@ -172,6 +173,48 @@ class Repositories(Protocol):
 
 
 @attrs.frozen
+class ListSource:
+    """Who sent a list, by the upstream's name, and when, in seconds since the epoch."""
+
+    upstream: str
+    checked_at: float
+
+
+@attrs.frozen
+class ListedTags:
+    """A part of a stored list of tags."""
+
+    page: TagPage
+    source: ListSource
+
+
+@attrs.frozen
+class ListedReferrers:
+    """A stored index of referrers, as `nora.oci.listing` composes it."""
+
+    body: bytes
+    source: ListSource
+
+
+class Lists(Protocol):
+    """What upstreams listed for proxied repositories, each list whole."""
+
+    async def tags(self, repository: Repository, last: bytes, limit: int) -> ListedTags | None:
+        """Give up to `limit` tags after `last` of the stored list, as `TagList.page`; None when there is no list."""
+
+    async def put_tags(self, repository: Repository, tags: TagList, source: ListSource) -> None:
+        """Replace the stored list of tags. Raises `NoSpace`."""
+
+    async def referrers(self, repository: Repository, subject: Digest) -> ListedReferrers | None:
+        """Give the stored index of what refers to `subject`; None when there is none."""
+
+    async def put_referrers(
+        self, repository: Repository, subject: Digest, body: bytes, source: ListSource
+    ) -> None:
+        """Replace the stored index of what refers to `subject`. Raises `NoSpace`."""
+
+
+@attrs.frozen
 class Totals:
     """How much is stored: published blobs and their bytes."""
 
@@ -292,6 +335,10 @@ __all__ = [
     "File",
     "Hasher",
     "Index",
+    "ListSource",
+    "ListedReferrers",
+    "ListedTags",
+    "Lists",
     "Lock",
     "Locks",
     "OwnerRecord",

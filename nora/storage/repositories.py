@@ -37,6 +37,12 @@ def blob_key(repository: Repository, digest: Digest) -> str:
     return f"{_root(repository)}/_blobs/{digest.algorithm}/{digest.hex}"
 
 
+def list_key(repository: Repository, subject: Digest | None) -> str:
+    """Give the place of the list of a repository's tags, or of what refers to `subject`."""
+    what = "tags" if subject is None else f"referrers/{subject.algorithm}/{subject.hex}"
+    return f"{_root(repository)}/_lists/{what}"
+
+
 def owner_key(name: str) -> str:
     """Give the key of what the unqualified `name` resolved to."""
     return f"names/{check_name(name)}/_owner"

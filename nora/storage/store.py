@@ -9,6 +9,7 @@ from nora.storage.disk import ThreadedDisk
 from nora.storage.index import SqliteIndex
 from nora.storage.interfaces import Totals
 from nora.storage.layout import Layout
+from nora.storage.lists import DiskLists
 from nora.storage.locks import DiskLocks, StoreLock
 from nora.storage.parts import DiskParts
 from nora.storage.records import DiskRecords
@@ -26,6 +27,7 @@ class Store:
         self.index = SqliteIndex.threaded(self.layout.index, reactor)
         self.blobs = DiskBlobs(self.layout, self.disk, self.index)
         self.repositories = RecordedRepositories(DiskRecords(self.layout, self.disk))
+        self.lists = DiskLists(self.layout, self.disk)
         self.parts = DiskParts(self.layout, self.disk, self.locks, self.blobs)
         self.totals = Totals(0, 0)
 

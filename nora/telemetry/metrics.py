@@ -21,8 +21,8 @@ from prometheus_client import (
 )
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_ENDPOINTS = ("base", "manifest", "blob", "metrics", "health", "ready", "page", "other")
-_KINDS = frozenset({"manifest", "head", "blob", "token"})
+_ENDPOINTS = ("base", "manifest", "blob", "tags", "referrers", "metrics", "health", "ready", "page", "other")
+_KINDS = frozenset({"manifest", "head", "blob", "list", "token"})
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
 _UPSTREAM_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
 

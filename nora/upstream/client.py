@@ -43,9 +43,17 @@ _WORDS: tuple[tuple[tuple[type[BaseException], ...], type[Exception], str], ...]
 TokenFor = Callable[[Origin, str], str | None]
 """Gives the token for a request to a path of an origin, None for none."""
 
+Leads = Callable[[int, str], bool]
+"""Tells whether a redirect with a status to a URL is followed."""
+
 
 def _no_token(_: Origin, __: str) -> None:
     """Stay anonymous."""
+
+
+def anywhere(_: int, __: str) -> bool:
+    """Follow every redirect."""
+    return True
 
 
 class Answer:
@@ -110,9 +118,16 @@ class Client:
         self._guard = guard
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], token_for: TokenFor = _no_token
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        token_for: TokenFor = _no_token,
+        leads: Leads = anywhere,
     ) -> Answer:
         """Ask, and follow at most 5 redirects; `token_for(origin, path)` gives the bearer token for each on the way.
+
+        A redirect that `leads` does not follow is the answer.
 
         Raises `Unavailable` (or `TimedOut`) when no answer comes, `Unverified` for an answer that cannot be used. How
         long all of it takes is the caller's to bound; the caller ends the answer's body.
@@ -128,12 +143,14 @@ class Client:
                 raise Unverified("it answered with a status that HTTP does not have")
             if answer.status not in _REDIRECTS:
                 return answer
-            location = answer.header("Location")
-            await answer.drain()
             try:
-                url = follow(url, location or "")
+                url = follow(url, answer.header("Location") or "")
             except BadURL as bad:
+                await answer.drain()
                 raise Unverified(f"redirected to {bad}") from None
+            if not leads(answer.status, url):
+                return answer
+            await answer.drain()
             if Origin.of(url) != origin:
                 left.add(origin)
         raise Unverified(f"redirected more than {MAX_REDIRECTS} times")

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from nora.oci import check_name
 from nora.oci.errors import InvalidName, Limited, NoraError, Unavailable, Unverified
 from nora.upstream.challenge import bearer
-from nora.upstream.client import Answer, Client
+from nora.upstream.client import Answer, Client, Leads, anywhere
 from nora.upstream.limits import parse_retry_after
 from nora.upstream.origin import Origin
 from nora.upstream.outcomes import Absent
@@ -20,7 +20,7 @@ from nora.upstream.tokens import MAX_TOKEN_ANSWER, Fetched, Service, Token, Toke
 _MAX_ROUNDS = 4
 _MAX_ERROR_BODY = 16 * 1024
 _MAX_PATH = 1024
-_REPOSITORY = re.compile(r"(?:/[^/]+)*?/v2/(.+)/(?:manifests|blobs)/[^/]+\Z")
+_REPOSITORY = re.compile(r"(?:/[^/]+)*?/v2/(.+)/(?:manifests|blobs|referrers|tags)/[^/]+\Z")
 
 
 async def fetch_token(client: Client, clock: IReactorTime, url: str) -> Fetched:
@@ -46,8 +46,12 @@ class Exchange:
         self._origin = origin
         self._clock = clock
 
-    async def ask(self, method: str, url: str, repository: str, headers: Mapping[str, str]) -> Answer:
+    async def ask(
+        self, method: str, url: str, repository: str, headers: Mapping[str, str], leads: Leads = anywhere
+    ) -> Answer:
         """Give the answer, whatever its status, once no other token could change it.
+
+        Redirects are followed where `leads` says so.
 
         Each registry on the way is asked with a token of its own, renewed once when it is refused. Raises what
         `Client.request` and `Tokens.renew` do.
@@ -62,7 +66,7 @@ class Exchange:
             return token.text if token is not None else None
 
         for _ in range(_MAX_ROUNDS):
-            answer = await self._client.request(method, url, headers, token_for)
+            answer = await self._client.request(method, url, headers, token_for, leads)
             if not await _wants_token(answer):
                 return answer
             renewed = await self._renew(answer, self._name_at(answer.origin, answer.path, repository), held)

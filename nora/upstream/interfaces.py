@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from nora.oci import Descriptor, Digest, Manifest, Reference, Repository
 from nora.oci.errors import Unavailable
+from nora.oci.listing import TagList
 
 
 class Incoming(Protocol):
@@ -79,6 +80,15 @@ class Upstream(Protocol):
 
     async def blob(self, repository: str, digest: Digest, start: int = 0) -> Incoming:
         """Begin a transfer of the blob from `start`; answers at the response's headers."""
+
+    async def tags(self, repository: str) -> TagList:
+        """List the repository's tags, all of them."""
+
+    async def referrers(self, repository: str, digest: Digest) -> bytes:
+        """List what refers to a manifest: a whole index as `nora.oci.listing` composes it.
+
+        `Absent` that is not `denied`: nothing does, as far as the upstream can tell.
+        """
 
 
 @attrs.frozen

@@ -49,7 +49,7 @@ def _parse_date(text: str) -> float | None:
 
 
 class Limits:
-    """Which kinds of request (`manifest`, `head`, `blob`) one upstream refuses at present."""
+    """Which kinds of request (`manifest`, `head`, `blob`, `list`) one upstream refuses at present."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock

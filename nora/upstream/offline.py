@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import NoReturn
 
 from nora.oci import Descriptor, Digest, Manifest, Reference
-from nora.oci.errors import BlobUnknown, ManifestUnknown
+from nora.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown
+from nora.oci.listing import TagList
 from nora.upstream.interfaces import Incoming
 
 _REASON = "this server is offline: it asks no upstream, and this is not stored here"
@@ -51,6 +52,14 @@ class Offline:
     async def blob(self, repository: str, digest: Digest, start: int = 0) -> Incoming:
         """Raise `BlobUnknown`."""
         _refuse_blob()
+
+    async def tags(self, repository: str) -> TagList:
+        """Raise `NameUnknown`."""
+        raise NameUnknown(_REASON)
+
+    async def referrers(self, repository: str, digest: Digest) -> bytes:
+        """Raise `NameUnknown`: not to be asked is no empty list."""
+        raise NameUnknown(_REASON)
 
 
 def _refuse_manifest() -> NoReturn:

@@ -17,6 +17,7 @@ from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
 from twisted.web.iweb import IAgent
 
 from nora.concurrency import Background
@@ -30,13 +31,15 @@ from nora.oci import (
     Reference,
 )
 from nora.oci.errors import InvalidDigest, Limited, NoraError, Unavailable, Unverified
+from nora.oci.listing import TagList
 from nora.upstream.budget import within
 from nora.upstream.circuit import Circuit
-from nora.upstream.client import Answer, Client
+from nora.upstream.client import Answer, Client, Leads, anywhere
 from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
 from nora.upstream.guard import Guard
 from nora.upstream.incoming import Transfer
 from nora.upstream.limits import Limits
+from nora.upstream.lists import Lists, Offload, at_once
 from nora.upstream.observer import Observer, Unobserved
 from nora.upstream.origin import Origin
 from nora.upstream.outcomes import Absent, Attempt
@@ -48,12 +51,14 @@ from nora.upstream.via import make_pseudonym
 
 T = TypeVar("T")
 
-HEAD, MANIFEST, BLOB = "head", "manifest", "blob"
+HEAD, MANIFEST, BLOB, LIST = "head", "manifest", "blob", "list"
 """The kinds of request that upstreams limit apart."""
 
 _ACCEPT = ", ".join(ACCEPTED_MEDIA_TYPES)
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
-_NO_HEAD = frozenset({400, 405, 501})
+_NOT_IMPLEMENTED = 501
+"""What a healthy registry that lacks some API says of it."""
+_NO_HEAD = frozenset({400, 405, _NOT_IMPLEMENTED})
 """Statuses of a HEAD after which a GET may tell more: 400 says only in its body which part was refused."""
 
 
@@ -71,8 +76,8 @@ class Registry:
     """The `nora.upstream.interfaces.Upstream` of a real registry at `url`, a http or https URL.
 
     `proxy_timeout` bounds an exchange up to its response's headers, and then once more a manifest's body;
-    `read_timeout` is the longest silence in a blob's; both in seconds. Raises `ValueError` for a URL that cannot be
-    one.
+    `read_timeout` is the longest silence in a blob's; both in seconds. `offload` does long computations in a thread.
+    Raises `ValueError` for a URL that cannot be one.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Registry:
         pool: BoundedPool | None = None,
         observer: Observer | None = None,
         random: Callable[[], float] = random.random,
+        offload: Offload = at_once,
     ) -> None:
         origin = Origin.of(url)
         self.name = name
@@ -109,6 +115,9 @@ class Registry:
         self._client = Client(HTTPClient(agent, _NoCookies()), clock, guard)
         tokens = Tokens(self._fetch_token, clock, self._background, self._token_asked)
         self._exchange = Exchange(self._client, tokens, origin, clock)
+        self._lists = Lists(
+            self._ask, self._require, self._manifest, clock, proxy_timeout, self._received_bytes, offload
+        )
 
     @property
     def circuit(self) -> Circuit:
@@ -145,6 +154,14 @@ class Registry:
     async def blob(self, repository: str, digest: Digest, start: int = 0) -> Transfer:
         """As `Upstream.blob`."""
         return await self._observed(BLOB, self._blob(repository, digest, start))
+
+    async def tags(self, repository: str) -> TagList:
+        """As `Upstream.tags`."""
+        return await self._observed(LIST, self._lists.tags(repository))
+
+    async def referrers(self, repository: str, digest: Digest) -> bytes:
+        """As `Upstream.referrers`."""
+        return await self._observed(LIST, self._lists.referrers(repository, digest))
 
     async def _describe(self, repository: str, reference: Reference) -> Descriptor | None:
         """Ask by HEAD; None when the answer does not tell enough."""
@@ -206,13 +223,16 @@ class Registry:
             start,
             clock=self._clock,
             read_timeout=self._read_timeout,
-            received=lambda count: self._observer.received(self.name, count),
+            received=self._received_bytes,
         )
 
-    async def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+    async def _ask(
+        self, method: str, path: str, headers: Mapping[str, str], query: str = "", leads: Leads = anywhere
+    ) -> Answer:
         """Put one question within the budget."""
         repository = path.rpartition("/")[0].rpartition("/")[0]
-        work = self._exchange.ask(method, f"{self._base}/v2/{path}", repository, headers)
+        url = f"{self._base}/v2/{path}?{query}" if query else f"{self._base}/v2/{path}"
+        work = self._exchange.ask(method, url, repository, headers, leads)
         since = self._clock.seconds()
         timeout = self._circuit.patience(self._proxy_timeout)
         try:
@@ -220,7 +240,7 @@ class Registry:
         except NoraError as error:
             self._circuit.failed(error, since)
             raise
-        if answer.status >= 500:
+        if answer.status >= 500 and answer.status != _NOT_IMPLEMENTED:
             self._circuit.faulted(answer.status, repository, since)
         else:
             self._circuit.succeeded()
@@ -281,6 +301,9 @@ class Registry:
             raise
         finally:
             self._observer.answered(self.name, kind, outcome, self._clock.seconds() - since)
+
+    def _received_bytes(self, count: int) -> None:
+        self._observer.received(self.name, count)
 
     def _succeeded(self) -> None:
         self._state = attrs.evolve(self._state, last_success=self._clock.seconds())
@@ -360,4 +383,5 @@ def build_registry(
         guard=guard,
         pool=pool,
         observer=observer,
+        offload=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
     )

@@ -17,7 +17,18 @@ from nora.pull.interfaces import Answer, Cached, Served
 from nora.web.bodies import ClientLost
 from nora.web.requests import RegistryRequest
 
-__all__ = ["Cached", "base", "blob", "broken", "etag", "is_index", "manifest", "partial", "unchanged"]
+__all__ = [
+    "Cached",
+    "base",
+    "blob",
+    "broken",
+    "etag",
+    "is_index",
+    "listing",
+    "manifest",
+    "partial",
+    "unchanged",
+]
 
 CACHE_STATUS: Mapping[Cached, bytes] = MappingProxyType(
     {
@@ -65,6 +76,16 @@ def blob(
     _common(request, served, digest, namespace)
 
 
+def listing(
+    request: RegistryRequest, served: Served[Any], media_type: str, body: bytes, namespace: str | None
+) -> bytes:
+    """Set the headers of a list of `media_type`, and give `body` back."""
+    request.setHeader(b"Content-Type", media_type.encode("ascii"))
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    _cached(request, served.cached, namespace)
+    return body
+
+
 def partial(request: RegistryRequest, span: tuple[int, int], size: int) -> None:
     """Make the answer that of the bytes from `span[0]` up to `span[1]` of `size`."""
     start, stop = span
@@ -94,8 +115,12 @@ def broken(request: RegistryRequest, error: BaseException) -> None:
 def _common(request: RegistryRequest, served: Served[Any], digest: Digest, namespace: str | None) -> None:
     request.setHeader(b"Docker-Content-Digest", str(digest).encode("ascii"))
     request.setHeader(b"ETag", etag(digest).encode("ascii"))
-    status = CACHE_STATUS[served.cached]
-    if request.method == b"HEAD" and not served.cached.stored:
+    _cached(request, served.cached, namespace)
+
+
+def _cached(request: RegistryRequest, cached: Cached, namespace: str | None) -> None:
+    status = CACHE_STATUS[cached]
+    if request.method == b"HEAD" and not cached.stored:
         status = _HEAD_MISS
     request.setHeader(b"Cache-Status", status)
     if namespace is not None:

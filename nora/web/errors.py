@@ -27,8 +27,7 @@ log = Logger()
 class NotOffered(errors.Unsupported):
     """An endpoint that is not here at all.
 
-    404 and not 405: for the referrers API that is how a registry says so, and clients fall back to the tag scheme
-    (distribution-spec, "Listing Referrers").
+    404 and not 405: that is how a registry says that it lacks an endpoint, and clients look for another way.
     """
 
 

@@ -1,4 +1,4 @@
-"""The registry's endpoints under `/v2/`, as far as pulling goes (distribution-spec, "Pull").
+"""The registry's endpoints under `/v2/`, as far as pulling goes (distribution-spec, "Pull", "Content Discovery").
 
 Klein routes what the grammar of names admits; everything else is told what is wrong with it, in JSON, and never
 reaches the rooms below. A failure after the first byte of an answer breaks the connection off: to finish it
@@ -9,8 +9,8 @@ would make a broken blob look like a whole one.
 # mypy: disallow-untyped-calls=False
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
 import attrs
 from klein import Klein
@@ -25,20 +25,22 @@ from nora.access import ANONYMOUS, Rights
 from nora.oci import Digest, Reference, check_name, parse_reference
 from nora.oci.errors import InvalidName, NoraError, Unavailable, Unsupported
 from nora.oci.reference import NAME_PATTERN
-from nora.pull.interfaces import Answer, Content, Pull, Served
+from nora.pull.interfaces import Answer, Content, Discovery, Pull, Served
 from nora.telemetry import Metrics
 from nora.upstream import via
 from nora.upstream.interfaces import Route
-from nora.web import answers, errors, ranges
+from nora.web import answers, errors, listings, ranges
 from nora.web.bodies import send
 from nora.web.patience import Patience
 from nora.web.requests import RegistryRequest, Visit
+
+T = TypeVar("T")
 
 WHOLE = 1024 * 1024
 """Blobs of up to this many bytes are verified before the headers of an answer go out."""
 _MAX_PATH = 2048
 _METHODS = frozenset({b"GET", b"HEAD"})
-_CONTENT = {b"manifests": "manifest", b"blobs": "blob"}
+_CONTENT = {b"manifests": "manifest", b"blobs": "blob", b"referrers": "referrers"}
 
 Answering = Coroutine[Any, Any, Served[Answer]]
 
@@ -56,6 +58,7 @@ class Backend:
 
     routing: Router
     pull: Pull
+    discovery: Discovery
 
 
 class _Name(BaseConverter):
@@ -111,7 +114,12 @@ class Registry:
             request.visit = Visit(
                 repository=b"/".join(segments[:-2])[:1024].decode("utf-8", "replace"),
                 reference=segments[-1][:1024].decode("utf-8", "replace"),
+                action="list" if request.endpoint == "referrers" else "pull",
             )
+        elif len(segments) >= 3 and segments[-2:] == [b"tags", b"list"]:
+            request.endpoint = "tags"
+            name = b"/".join(segments[:-2])[:1024].decode("utf-8", "replace")
+            request.visit = Visit(repository=name, reference="", action="list")
         if len(request.path) > _MAX_PATH or any(b"/" in part or not _is_text(part) for part in segments):
             raise InvalidName("the path is too long, or hides a slash or other bytes behind percent signs")
         if len(segments) > 1 and not segments[0]:
@@ -132,7 +140,7 @@ class Registry:
         if not request.startedWriting:
             errors.report(error, request.id)
             return errors.answer(
-                request, error, request.endpoint, b"" if request.endpoint == "other" else _ALLOW
+                request, error, request.endpoint, _ALLOW_OTHERWISE.get(request.endpoint, _ALLOW)
             )
         if not request.gone:
             answers.broken(request, error)
@@ -185,10 +193,45 @@ class Registry:
         finally:
             served.content.close()
 
+    @app.route("/<name:name>/tags/list")
+    async def _tags(self, request: RegistryRequest, name: str) -> bytes:
+        last, limit = listings.span(request)
+        return await self._list(
+            request,
+            name,
+            lambda route, rights: self._backend.discovery.tags(route, last, limit, rights),
+            lambda route, served: listings.tags(request, served, route, limit),
+        )
+
+    @app.route("/<name:name>/referrers/<string:digest>")
+    async def _referrers(self, request: RegistryRequest, name: str, digest: str) -> bytes:
+        kind = listings.artifact_type(request)
+        parsed = Digest.parse(digest)
+        return await self._list(
+            request,
+            name,
+            lambda route, rights: self._backend.discovery.referrers(route, parsed, kind, rights),
+            lambda route, served: listings.referrers(request, served, route),
+        )
+
+    async def _list(
+        self,
+        request: RegistryRequest,
+        name: str,
+        ask: Callable[[Route, Rights], Coroutine[Any, Any, Served[T]]],
+        answer: Callable[[Route, Served[T]], bytes],
+    ) -> bytes:
+        via.forwarded.set(via.pseudonyms(request.text(b"Via")))
+        rights = self._rights(request)
+        route = self._route(request, name)
+        served = await self._patience.wait(request, ask(route, rights))
+        self._note(request, served, None)
+        return answer(route, served)
+
     @app.route("/<rest:path>")
     def _other(self, request: RegistryRequest, path: str) -> bytes:
         if request.visit is not None:
-            _require(request)
+            (_require if request.visit.action == "pull" else listings.require)(request)
             check_name(request.visit.repository)
             parse_reference(request.visit.reference)
         if "/blobs/uploads/" in f"/{path}/":
@@ -241,10 +284,10 @@ class Registry:
             request.visit.namespace = ns
         return self._backend.routing.route(check_name(name), ns)
 
-    def _note(self, request: RegistryRequest, served: Served[Any], digest: Digest) -> None:
+    def _note(self, request: RegistryRequest, served: Served[Any], digest: Digest | None) -> None:
         if request.visit is not None:
             request.visit.namespace = served.repository.namespace
-            request.visit.digest = str(digest)
+            request.visit.digest = None if digest is None else str(digest)
             request.visit.cache = served.cached.value
             request.visit.upstream = served.upstream
 
@@ -274,6 +317,7 @@ class _Entrance(Resource):
 
 
 _ALLOW = b"GET, HEAD"
+_ALLOW_OTHERWISE = {"other": b"", "tags": b"GET", "referrers": b"GET"}
 
 
 def _require(request: RegistryRequest) -> None:

@@ -45,6 +45,8 @@ class Visit:
     cache: str = "none"
     upstream: str | None = None
     user: str | None = None
+    action: str = "pull"
+    """What was done to the repository: `pull`, or `list`."""
 
 
 class RegistryRequest(Request):
@@ -177,6 +179,7 @@ class RegistryRequest(Request):
                 user=visit.user,
                 agent=self.text(b"User-Agent") or "",
                 method=method,
+                action=visit.action,
                 repository=visit.repository,
                 namespace=visit.namespace,
                 reference=visit.reference,

@@ -10,6 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from nora.oci import Descriptor, Digest, Manifest, Tag
 from nora.oci.errors import Broken, Unavailable
+from nora.oci.listing import TagList, compose_referrers
 from nora.upstream.interfaces import Incoming, Upstream
 from nora.upstream.outcomes import Absent
 from tests.support.fake_upstream import FakeUpstream, Fault, make_image
@@ -26,6 +27,13 @@ E = TypeVar("E", bound=Exception)
 TAG = Tag("1")
 IMAGE = make_image([bytes(range(256)) * 1000, b"second"])
 LAYER = IMAGE.blobs[1]
+LISTED = ("B", "1", "2", "10")
+REFERRER: dict[str, object] = {
+    "mediaType": "application/vnd.oci.image.manifest.v1+json",
+    "digest": str(Digest.of(b"signature")),
+    "size": 9,
+    "artifactType": "example/signature",
+}
 
 
 class UpstreamContract(_Base):
@@ -122,6 +130,18 @@ class UpstreamContract(_Base):
         self.assertEqual((incoming.size, incoming.start), (len(LAYER), 0))
         self.assertEqual(await self.deliver(incoming), LAYER)
 
+    async def test_tags(self) -> None:
+        """Tags come whole, in byte order."""
+        self.assertEqual(await self.upstream.tags(REPOSITORY), TagList.of(["1", "10", "2", "B"]))
+        await self.expect(self.upstream.tags("team/other"), Absent)
+
+    async def test_referrers(self) -> None:
+        """Referrers come as a whole index; where there is no list for a digest it is absent."""
+        body = await self.upstream.referrers(REPOSITORY, IMAGE.digest)
+        self.assertEqual(body, compose_referrers([REFERRER]))
+        absent = await self.expect(self.upstream.referrers(REPOSITORY, Digest.of(b"other")), Absent)
+        self.assertFalse(absent.denied)
+
     async def test_describe_blob(self) -> None:
         """A blob is confirmed with its size."""
         self.assertEqual(await self.upstream.describe_blob(REPOSITORY, self.digest()), len(LAYER))
@@ -155,6 +175,8 @@ class UpstreamContract(_Base):
             self.upstream.describe(REPOSITORY, TAG),
             self.upstream.describe_blob(REPOSITORY, self.digest()),
             self.upstream.blob(REPOSITORY, self.digest()),
+            self.upstream.tags(REPOSITORY),
+            self.upstream.referrers(REPOSITORY, IMAGE.digest),
         ):
             await self.expect(work, Unavailable)
 
@@ -166,6 +188,8 @@ class UpstreamContract(_Base):
             Deferred.fromCoroutine(self.upstream.describe(REPOSITORY, TAG)),
             Deferred.fromCoroutine(self.upstream.describe_blob(REPOSITORY, self.digest())),
             Deferred.fromCoroutine(self.upstream.blob(REPOSITORY, self.digest())),
+            Deferred.fromCoroutine(self.upstream.tags(REPOSITORY)),
+            Deferred.fromCoroutine(self.upstream.referrers(REPOSITORY, IMAGE.digest)),
         ]
         for each in asking:
             each.cancel()
@@ -220,6 +244,8 @@ class RegistryTests(UpstreamContract, UpstreamTestCase):
         super().setUp()
         self.fake_upstream = await self.fake(auth=True)
         self.fake_upstream.add_image(REPOSITORY, "1", IMAGE)
+        self.fake_upstream.lists.tags[REPOSITORY] = list(LISTED)
+        self.fake_upstream.lists.referrers[REPOSITORY, str(IMAGE.digest)] = [REFERRER]
         self.upstream = self.registry(self.fake_upstream.url)
 
     def break_down(self) -> None:
@@ -255,6 +281,8 @@ class ScriptedTests(UpstreamContract, TestCase):
     def setUp(self) -> None:
         self.upstream = ScriptedUpstream()
         self.upstream.add_manifest(REPOSITORY, IMAGE.manifest, IMAGE.media_type, TAG)
+        self.upstream.tag_lists[REPOSITORY] = list(LISTED)
+        self.upstream.indexes[REPOSITORY, IMAGE.digest] = [REFERRER]
         for blob in IMAGE.blobs:
             self.upstream.add_blob(REPOSITORY, blob)
 

@@ -298,6 +298,19 @@ class Skopeo:
             TMPDIR=str(directory),
         )
 
+    def tags(self, repository: str) -> list[str]:
+        """List the tags of `repository`, such as `docker://127.0.0.1:4000/library/thing`."""
+        policy, registries = str(self._directory / "policy.json"), str(self._directory / "registries.d")
+        said = run(
+            [
+                *(find("skopeo"), "--policy", policy, "--registries.d", registries),
+                *("list-tags", "--tls-verify=false", repository),
+            ],
+            self._variables,
+        )
+        tags: list[str] = json.loads(said)["Tags"]
+        return tags
+
     def copy(self, source: str, target: Path, *options: str) -> None:
         """Copy `source`, such as `docker://127.0.0.1:4000/library/thing:1`, to the new directory `target`.
 

@@ -24,6 +24,7 @@ _CHUNK = 64 * 1024
 _TURNS = 20
 _PAGE = b"<!doctype html><title>Sign in</title><p>Please accept the terms of this network."
 _CONTENT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<reference>[^/]+)\Z")
+_LIST = re.compile(r"/v2/(?P<name>.+)/(?P<what>tags/list|referrers/[^/]+)\Z")
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)\Z")
 
 
@@ -204,17 +205,28 @@ class _Root(resource.Resource):
         page = b"<a href=elsewhere>Temporary Redirect</a>" + b" " * fault.padding
         self._send(request, seen, fault, status, page, "text/html")
 
+    def _challenge(self, request: Any, seen: Seen, fault: Fault, name: str) -> None:
+        challenge = self._upstream.challenge.replace("{url}", self._upstream.url).replace("{name}", name)
+        if challenge:
+            request.setHeader("WWW-Authenticate", challenge)
+        self._error(request, seen, fault, 401, "UNAUTHORIZED")
+
     def _content(self, request: Any, seen: Seen, fault: Fault) -> None:
         upstream = self._upstream
         found = _CONTENT.match(seen.path)
-        name = found["name"] if found else None
+        listed = _LIST.match(seen.path)
+        named = found or listed
+        name = named["name"] if named else None
         if upstream.auth and not self._allowed(seen, name):
-            challenge = upstream.challenge.replace("{url}", upstream.url).replace("{name}", name or "")
-            if challenge:
-                request.setHeader("WWW-Authenticate", challenge)
-            self._error(request, seen, fault, 401, "UNAUTHORIZED")
+            self._challenge(request, seen, fault, name or "")
         elif seen.path == "/v2/":
             self._send(request, seen, fault, 200, b"{}", "application/json")
+        elif listed is not None and (
+            page := upstream.lists.answer(listed["name"], listed["what"], seen.query)
+        ):
+            if page.link is not None:
+                request.setHeader("Link", page.link)
+            self._send(request, seen, fault, 200, page.body, page.media_type)
         elif found is None:
             self._error(request, seen, fault, 404, "UNSUPPORTED")
         elif found["kind"] in upstream.elsewhere:

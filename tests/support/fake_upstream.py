@@ -27,6 +27,7 @@ from twisted.internet.defer import Deferred
 
 from nora.oci import Digest
 from tests.support.authority import Authority
+from tests.support.fake_lists import FakeLists
 from tests.support.fake_server import Fault, Seen, serve
 
 __all__ = ["FakeUpstream", "Fault", "Image", "Seen", "make_image"]
@@ -111,6 +112,8 @@ class FakeUpstream:
         """By repository and tag or digest: body, media type, digest."""
         self.blobs: dict[tuple[str, str], bytes] = {}
         """By repository and digest."""
+        self.lists = FakeLists()
+        """What it lists; by itself it has no lists at all."""
         self.requests: list[Seen] = []
         self.sent: Counter[str] = Counter()
         """Bytes of bodies sent, by path."""

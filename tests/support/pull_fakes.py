@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from nora.access import Action, Rights
 from nora.concurrency import Waiters
 from nora.oci import Descriptor, Digest, Reference, Repository
-from nora.oci.errors import BlobUnknown, ManifestUnknown
+from nora.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown
+from nora.oci.listing import NO_REFERRERS, TagList, TagPage, filter_referrers
 from nora.pull.interfaces import Answer, Cached, Content, Reader, Served
 from nora.upstream.interfaces import Route
 
@@ -215,6 +216,41 @@ class FakePull:
     def _served(self, route: Route, content: T) -> Served[T]:
         repository = Repository(route.namespace or "docker.io", route.name)
         return Served(content, repository, self.cached, self.upstream)
+
+
+class FakeDiscovery:
+    """A discovery that has the lists it is told to have."""
+
+    def __init__(self) -> None:
+        self.tag_lists: dict[str, TagList] = {}
+        self.indexes: dict[str, bytes] = {}
+        self.cached = Cached.HIT
+        self.error: Exception | None = None
+        self.calls: list[tuple[str, str, object]] = []
+
+    async def tags(self, route: Route, last: bytes, limit: int, rights: Rights) -> Served[TagPage]:
+        """Give a page of tags."""
+        self._enter("tags", route, (last, limit), rights)
+        if route.name not in self.tag_lists:
+            raise NameUnknown("no such repository")
+        return self._served(route, self.tag_lists[route.name].page(last, limit))
+
+    async def referrers(
+        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights
+    ) -> Served[bytes]:
+        """Give an index."""
+        self._enter("referrers", route, str(digest), rights)
+        body = self.indexes.get(str(digest), NO_REFERRERS)
+        return self._served(route, body if artifact_type is None else filter_referrers(body, artifact_type))
+
+    def _enter(self, what: str, route: Route, asked: object, rights: Rights) -> None:
+        rights.require(Action.PULL, route.name)
+        self.calls.append((what, route.name, asked))
+        if self.error is not None:
+            raise self.error
+
+    def _served(self, route: Route, content: T) -> Served[T]:
+        return Served(content, Repository(route.namespace or "docker.io", route.name), self.cached, "hub")
 
 
 class FakeRouting:

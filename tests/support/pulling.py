@@ -11,6 +11,7 @@ from nora.concurrency import Background
 from nora.oci import Repository
 from nora.pull.absences import Absences
 from nora.pull.blobs import BlobPull
+from nora.pull.discovery import DiscoveryThrough
 from nora.pull.fills import Fills
 from nora.pull.freshness import Freshness
 from nora.pull.interfaces import Content
@@ -22,6 +23,7 @@ from nora.pull.through import PullThrough
 from nora.storage.blobs import DiskBlobs
 from nora.storage.interfaces import Disk
 from nora.storage.layout import Layout
+from nora.storage.lists import DiskLists
 from nora.storage.locks import DiskLocks
 from nora.storage.parts import DiskParts
 from nora.storage.records import DiskRecords
@@ -82,6 +84,7 @@ class Pulling:
         clock: Clock | None = None,
         disk: Disk | None = None,
         ttl: float = 300.0,
+        list_ttl: float = 60.0,
         fallback: str = "image",
         max_blob_size: int = 1 << 40,
         max_fills: int = 8,
@@ -126,6 +129,19 @@ class Pulling:
             self.owners,
             self.background,
             self.absences,
+        )
+        self.lists = DiskLists(self.layout, self.disk)
+        self.discovery = DiscoveryThrough(
+            self.lists,
+            self.disk,
+            self.manifests,
+            self.owners,
+            self.background,
+            self.clock,
+            self.clock.seconds,
+            self.counts,
+            list_ttl=list_ttl,
+            revalidate_timeout=2.0,
         )
         self.pull = PullThrough(self.manifests, self.tags, pull, self.owners, self.counts)
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from nora.oci import Descriptor, Digest, Manifest, Reference
+from nora.oci import Descriptor, Digest, Manifest, Reference, Tag
 from nora.oci.errors import Broken, NoraError, Unavailable
+from nora.oci.listing import TagList, compose_referrers
 from nora.upstream.outcomes import Absent
 
 CHUNK = 64 * 1024
@@ -109,6 +110,8 @@ class ScriptedUpstream:
         self.circuit = ScriptedBreaker()
         self.blobs: dict[tuple[str, Digest], bytes] = {}
         self.manifests: dict[tuple[str, Reference], Manifest] = {}
+        self.tag_lists: dict[str, list[str]] = {}
+        self.indexes: dict[tuple[str, Digest], list[dict[str, object]]] = {}
         self.error: NoraError | None = None
         self.left: int | None = None
         """The pulls left of its rate limit."""
@@ -120,7 +123,8 @@ class ScriptedUpstream:
         self.knows_ranges = True
         self.corrupt: Callable[[bytes], bytes] = lambda data: data
         self.asked: list[tuple[str, str, Reference, int]] = []
-        """What was asked: the kind (`head`, `manifest`, `head blob`, `blob`), repository, reference and start."""
+        """What was asked: the kind (`head`, `manifest`, `head blob`, `blob`, `tags`, `referrers`), repository,
+        reference and start."""
         self.transfers: list[ScriptedIncoming] = []
 
     def asked_for(self, kind: str) -> int:
@@ -170,6 +174,22 @@ class ScriptedUpstream:
         incoming = ScriptedIncoming(data, start if self.knows_ranges else 0, size, held=self.held)
         self.transfers.append(incoming)
         return incoming
+
+    async def tags(self, repository: str) -> TagList:
+        """The list of tags."""
+        await self._answer("tags", repository, Tag("list"))
+        try:
+            return TagList.of(self.tag_lists[repository])
+        except KeyError:
+            raise Absent("not found") from None
+
+    async def referrers(self, repository: str, digest: Digest) -> bytes:
+        """The index of referrers."""
+        await self._answer("referrers", repository, digest)
+        try:
+            return compose_referrers(self.indexes[repository, digest])
+        except KeyError:
+            raise Absent("not found") from None
 
     def _blob(self, repository: str, digest: Digest) -> bytes:
         try:

@@ -20,10 +20,21 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nora.oci import Descriptor, Digest, Repository
 from nora.oci.errors import NoSpace
+from nora.oci.listing import TagList
 from nora.storage.blobs import BlobFile
-from nora.storage.interfaces import File, Index, Record, Stamp, Totals
+from nora.storage.interfaces import (
+    File,
+    Index,
+    ListedReferrers,
+    ListedTags,
+    ListSource,
+    Record,
+    Stamp,
+    Totals,
+)
 from nora.storage.layout import Layout
 from nora.storage.records import MAX_RECORD_SIZE
+from nora.storage.repositories import list_key
 
 R = TypeVar("R")
 
@@ -189,6 +200,37 @@ class MemoryRecords:
         _LAYOUT.record(key)
         record = self.records.get(key)
         return None if record is None else record.stamp
+
+
+class MemoryLists:
+    """Lists in memory."""
+
+    def __init__(self) -> None:
+        self.tag_lists: dict[Repository, tuple[TagList, ListSource]] = {}
+        self.indexes: dict[tuple[Repository, Digest], ListedReferrers] = {}
+
+    async def tags(self, repository: Repository, last: bytes, limit: int) -> ListedTags | None:
+        """Give a part of a list."""
+        list_key(repository, None)
+        found = self.tag_lists.get(repository)
+        return None if found is None else ListedTags(found[0].page(last, limit), found[1])
+
+    async def put_tags(self, repository: Repository, tags: TagList, source: ListSource) -> None:
+        """Replace a list."""
+        list_key(repository, None)
+        self.tag_lists[repository] = tags, source
+
+    async def referrers(self, repository: Repository, subject: Digest) -> ListedReferrers | None:
+        """Give an index."""
+        list_key(repository, subject)
+        return self.indexes.get((repository, subject))
+
+    async def put_referrers(
+        self, repository: Repository, subject: Digest, body: bytes, source: ListSource
+    ) -> None:
+        """Replace an index."""
+        list_key(repository, subject)
+        self.indexes[repository, subject] = ListedReferrers(body, source)
 
 
 class MemoryBlobs:

@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from nora.telemetry import AuditEvent, Metrics
 from nora.web import Backend, Limits, RegistrySite, build_site
 from tests.support.http_client import RawClient, Reply, connect
-from tests.support.pull_fakes import FakePull, FakeRouting
+from tests.support.pull_fakes import FakeDiscovery, FakePull, FakeRouting
 
 reactor: Any = _reactor
 
@@ -31,7 +31,9 @@ class Events:
 
 
 class SiteTestCase(TestCase):
-    """A test with a site: `self.pull`, `self.routing`, `self.events`, `self.collector`, `self.site`."""
+    """A test with a site: `self.pull`, `self.discovery`, `self.routing`, `self.events`, `self.collector`,
+    `self.site`.
+    """
 
     timeout = 30
     limits = Limits()
@@ -42,8 +44,9 @@ class SiteTestCase(TestCase):
 
     def setUp(self) -> None:
         self.pull = FakePull()
+        self.discovery = FakeDiscovery()
         self.routing = FakeRouting()
-        self.backend = Backend(self.routing, self.pull)
+        self.backend = Backend(self.routing, self.pull, self.discovery)
         self.events = Events()
         self.collector = CollectorRegistry()
         self.metrics = Metrics(self.collector, "0")

@@ -20,8 +20,16 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from nora.config import AuditConfig, Config, DockerConfig, ServerConfig, StorageConfig, UpstreamConfig
-from nora.daemon import Daemon, _needs_restart, build
+from nora.config import (
+    AuditConfig,
+    Config,
+    DockerConfig,
+    ServerConfig,
+    StorageConfig,
+    UpstreamConfig,
+    needs_restart,
+)
+from nora.daemon import Daemon, build
 from nora.process import CannotReload, CannotStart, Sockets
 from tests.support.daemon import Nora
 from tests.support.fake_upstream import FakeUpstream, make_image
@@ -50,7 +58,7 @@ class NeedsRestartTests(SynchronousTestCase):
 
     def test_nothing_changed(self) -> None:
         """The same configuration needs none."""
-        self.assertEqual(_needs_restart(Config(), Config()), [])
+        self.assertEqual(needs_restart(Config(), Config()), [])
 
     def test_what_is_reloaded(self) -> None:
         """Keys that a running daemon takes over need none."""
@@ -60,7 +68,7 @@ class NeedsRestartTests(SynchronousTestCase):
             docker=attrs.evolve(old.docker, metadata_ttl=1, upstreams=(), proxy_timeout=3, hosted=("a/*",)),
             server=attrs.evolve(old.server, public_url="https://here.example"),
         )
-        self.assertEqual(_needs_restart(old, new), [])
+        self.assertEqual(needs_restart(old, new), [])
 
     def test_what_is_not(self) -> None:
         """Each of the others is named, with its section."""
@@ -73,7 +81,7 @@ class NeedsRestartTests(SynchronousTestCase):
             log=attrs.evolve(old.log, level="debug"),
         )
         named = {"server.port", "server.drain_timeout", "docker.max_fills", "audit.enabled", "log.level"}
-        self.assertEqual(set(_needs_restart(old, new)), named)
+        self.assertEqual(set(needs_restart(old, new)), named)
 
 
 class DaemonCase(TestCase):

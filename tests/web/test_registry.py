@@ -51,8 +51,17 @@ class BaseTests(SiteTestCase):
         self.assertEqual(reply.headers["allow"], "GET, HEAD")
 
     async def test_not_offered(self) -> None:
-        """Endpoints that are not here yet are 404, which tells clients to fall back to the tag scheme."""
-        for path in (f"x/referrers/{ABSENT}", "x/tags/list", "_catalog", "x/y", "%61", "x/manifests"):
+        """What is no endpoint here is 404."""
+        for path in (
+            "_catalog",
+            "x/y",
+            "%61",
+            "x/manifests",
+            "x/tags",
+            "x/tags/other",
+            "tags/list",
+            "x/referrers",
+        ):
             reply = await self.ask("GET", f"/v2/{path}")
             self.assertEqual((reply.status, reply.error()["code"]), (404, "UNSUPPORTED"), path)
         self.assertEqual(self.pull.calls, [])

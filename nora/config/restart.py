@@ -1,0 +1,42 @@
+"""What a running daemon takes over when its configuration is read again, and what has to wait for a restart."""
+
+from __future__ import annotations
+
+import attrs
+
+from nora.config.values import Config
+
+_RELOADED = {
+    "server": {"public_url", "aliases"},
+    "docker": {
+        "upstreams",
+        "proxy_timeout",
+        "connect_timeout",
+        "read_timeout",
+        "revalidate_timeout",
+        "metadata_ttl",
+        "negative_ttl",
+        "freshness",
+        "max_stale",
+        "quota_reserve",
+        "offline",
+        "on_upstream_delete",
+        "on_upstream_denied",
+        "list_ttl",
+        "default_action",
+        "fallback",
+        "hosted",
+    },
+}
+"""The keys that a running daemon takes over; the others need a restart."""
+
+
+def needs_restart(old: Config, new: Config) -> list[str]:
+    """List the keys, as `section.key`, that differ and that a running daemon does not take over."""
+    changed = []
+    for section in attrs.fields_dict(Config):
+        before, after = getattr(old, section), getattr(new, section)
+        for key in attrs.fields_dict(type(before)):
+            if getattr(before, key) != getattr(after, key) and key not in _RELOADED.get(section, set()):
+                changed.append(f"{section}.{key}")
+    return changed

@@ -1,0 +1,72 @@
+"""Lists as they go out: tags in pages, and the index of referrers (distribution-spec, "Content Discovery")."""
+
+# Twisted's HTTP classes have no annotations on their methods.
+# mypy: disallow-untyped-calls=False
+from __future__ import annotations
+
+import json
+import re
+from urllib.parse import urlencode
+
+from nora.oci.errors import InvalidRequest, Unsupported
+from nora.oci.listing import TagPage
+from nora.oci.manifest import OCI_INDEX
+from nora.pull.interfaces import Served
+from nora.upstream.interfaces import Route
+from nora.web import answers
+from nora.web.requests import RegistryRequest
+
+MAX_PAGE = 10_000
+"""Tags in one answer; the `Link` with it leads to the rest."""
+_MAX_LAST = 512
+_NUMBER = re.compile(rb"[0-9]{1,18}\Z")
+
+
+def require(request: RegistryRequest) -> None:
+    """Refuse what is not a GET."""
+    if request.method != b"GET":
+        raise Unsupported("a list is read by GET")
+
+
+def span(request: RegistryRequest) -> tuple[bytes, int]:
+    """Read which tags are asked for: those after `last`, and how many at most; raises `InvalidRequest`."""
+    require(request)
+    number, last = _argument(request, b"n"), _argument(request, b"last")
+    if number is not None and not _NUMBER.match(number):
+        raise InvalidRequest("n is not a number")
+    if last is not None and len(last) > _MAX_LAST:
+        raise InvalidRequest("last is longer than any tag")
+    return last or b"", MAX_PAGE if number is None else min(int(number), MAX_PAGE)
+
+
+def tags(request: RegistryRequest, served: Served[TagPage], route: Route, limit: int) -> bytes:
+    """Answer a page of tags. Its `Link` leads on by the name and the `ns` that the client itself used."""
+    page = served.content
+    if page.more and page.tags:
+        asked = [("n", str(limit)), ("last", page.tags[-1])]
+        told = _argument(request, b"ns")
+        if told is not None:
+            asked.append(("ns", told.decode("ascii")))
+        link = f'</v2/{route.name}/tags/list?{urlencode(asked)}>; rel="next"'
+        request.setHeader(b"Link", link.encode("ascii"))
+    body = json.dumps({"name": route.name, "tags": page.tags}, separators=(",", ":")).encode("ascii")
+    return answers.listing(request, served, "application/json", body, route.namespace)
+
+
+def artifact_type(request: RegistryRequest) -> str | None:
+    """Read which type of artifact the client wants; None for all."""
+    require(request)
+    wanted = _argument(request, b"artifactType")
+    return wanted.decode("utf-8", "replace") if wanted else None
+
+
+def referrers(request: RegistryRequest, served: Served[bytes], route: Route) -> bytes:
+    """Answer the index of referrers; it says so where it was filtered."""
+    if artifact_type(request) is not None:
+        request.setHeader(b"OCI-Filters-Applied", b"artifactType")
+    return answers.listing(request, served, OCI_INDEX, served.content, route.namespace)
+
+
+def _argument(request: RegistryRequest, name: bytes) -> bytes | None:
+    told = (request.args or {}).get(name)
+    return told[0] if told else None

@@ -1,0 +1,368 @@
+"""Lists of tags and of referrers through the cache: freshness, staleness, chains, owners."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from nora.access import ANONYMOUS, Rights
+from nora.oci import Digest, Repository, Tag
+from nora.oci.errors import (
+    Denied,
+    Limited,
+    ManifestUnknown,
+    NameUnknown,
+    NoraError,
+    TimedOut,
+    Unavailable,
+    Unverified,
+)
+from nora.oci.listing import NO_REFERRERS, TagPage, compose_referrers
+from nora.oci.manifest import OCI_MANIFEST
+from nora.pull.interfaces import Cached, Served
+from nora.storage.interfaces import OwnerRecord
+from nora.upstream.interfaces import Route
+from nora.upstream.outcomes import Absent
+from tests.support.fake_upstream import make_image
+from tests.support.pulling import NAME, Pulling, qualified, unqualified
+from tests.support.scripted import ScriptedUpstream
+from tests.support.storage_fakes import FullDisk, temporary_folder
+
+LATEST = Tag("latest")
+IMAGE = make_image([b"layer"])
+ENTRY: dict[str, object] = {"mediaType": OCI_MANIFEST, "digest": str(Digest.of(b"sig")), "size": 3}
+
+
+class DiscoveryTestCase(SynchronousTestCase):
+    """A store and two upstreams of different namespaces."""
+
+    def setUp(self) -> None:
+        self.hub = ScriptedUpstream("hub", "docker.io")
+        self.ghcr = ScriptedUpstream("github", "ghcr.io")
+        self.hub.tag_lists[NAME] = ["2", "10", "1"]
+        self.subject = self.hub.add_manifest(NAME, IMAGE.manifest, OCI_MANIFEST, LATEST).digest
+        self.root = temporary_folder(self)
+        self.here = self.process()
+        self.route = qualified([self.hub])
+        self.chain = unqualified([self.hub, self.ghcr])
+
+    def process(self, **options: object) -> Pulling:
+        process = Pulling(self.root, **options)  # type: ignore[arg-type]
+        self.addCleanup(process.close)
+        return process
+
+    def listing(
+        self, route: Route | None = None, last: bytes = b"", limit: int = 9
+    ) -> Deferred[Served[TagPage]]:
+        work = self.here.discovery.tags(route or self.route, last, limit, ANONYMOUS)
+        return Deferred.fromCoroutine(work)
+
+    def tags(self, route: Route | None = None) -> Served[TagPage]:
+        return self.successResultOf(self.listing(route))
+
+    def referring(
+        self, route: Route | None = None, digest: Digest | None = None, kind: str | None = None
+    ) -> Deferred[Served[bytes]]:
+        work = self.here.discovery.referrers(route or self.route, digest or self.subject, kind, ANONYMOUS)
+        return Deferred.fromCoroutine(work)
+
+    def referrers(self, route: Route | None = None) -> Served[bytes]:
+        return self.successResultOf(self.referring(route))
+
+    def pull(self) -> None:
+        """Have the subject in the store."""
+        self.successResultOf(
+            Deferred.fromCoroutine(self.here.pull.manifest(self.route, self.subject, ANONYMOUS))
+        )
+
+    def files(self) -> list[str]:
+        """Tell the lists that the store has."""
+        folder = f"{self.root}/repositories"
+        return [name for path, _, names in os.walk(folder) for name in names if "/_lists" in path]
+
+
+class TagsTests(DiscoveryTestCase):
+    """Lists of tags."""
+
+    def test_fresh(self) -> None:
+        """A list is fetched once, in byte order, and then served from the store in pages, by any process."""
+        first = self.tags()
+        self.assertEqual((first.cached, first.content), (Cached.MISS, TagPage(("1", "10", "2"), False)))
+        self.assertEqual((first.repository, first.upstream), (Repository("docker.io", NAME), "hub"))
+        self.here = self.process(clock=self.here.clock)
+        page = self.successResultOf(self.listing(last=b"1", limit=1))
+        self.assertEqual(
+            (page.cached, page.content, page.upstream), (Cached.HIT, TagPage(("10",), True), "hub")
+        )
+        self.assertEqual(self.hub.asked_for("tags"), 1)
+
+    def test_renewed(self) -> None:
+        """Past its time it is fetched again."""
+        self.tags()
+        self.hub.tag_lists[NAME] = ["3"]
+        self.here.clock.advance(59)
+        self.assertEqual(self.tags().content.tags, ("1", "10", "2"))
+        self.here.clock.advance(1)
+        again = self.tags()
+        self.assertEqual((again.cached, again.content.tags), (Cached.MISS, ("3",)))
+        self.assertEqual(self.tags().cached, Cached.HIT)
+
+    def test_clock_set_back(self) -> None:
+        """A list from the future is not believed for ever."""
+        self.here.clock.advance(1000)
+        self.tags()
+        self.here = self.process()
+        self.assertEqual(self.tags().cached, Cached.MISS)
+
+    def test_single_flight(self) -> None:
+        """Many who ask at once cost one request, whichever page each wants."""
+        self.hub.hung = Deferred()
+        asking = [self.listing(limit=limit) for limit in range(10)]
+        self.hub.hung.callback(None)
+        for limit, each in enumerate(asking):
+            self.assertEqual(self.successResultOf(each).content.tags, ("1", "10", "2")[:limit])
+        self.assertEqual(self.hub.asked_for("tags"), 1)
+
+    def test_stale(self) -> None:
+        """Whatever goes wrong upstream, a stored list is served, stale, and that is counted."""
+        self.tags()
+        self.here.clock.advance(61)
+        errors: tuple[NoraError, ...] = (
+            Unavailable("down"),
+            TimedOut("slow"),
+            Limited("limited", 7),
+            Unverified("lie"),
+            Absent("gone"),
+            Absent("no", denied=True),
+        )
+        for count, error in enumerate(errors, 1):
+            self.hub.error = error
+            served = self.tags()
+            self.assertEqual((served.cached, served.content.tags), (Cached.STALE, ("1", "10", "2")))
+            self.assertEqual((served.upstream, self.here.counts.seen["stale"]), ("hub", count))
+
+    def test_slow(self) -> None:
+        """A slow upstream costs a client with a stored list two seconds; its list is there for the next one."""
+        self.tags()
+        self.here.clock.advance(61)
+        self.hub.hung = Deferred()
+        self.hub.tag_lists[NAME] = ["3"]
+        asking = self.listing()
+        self.here.clock.advance(1.9)
+        self.assertNoResult(asking)
+        self.here.clock.advance(0.1)
+        self.assertEqual(self.successResultOf(asking).cached, Cached.STALE)
+        self.hub.hung.callback(None)
+        self.assertEqual((self.tags().cached, self.tags().content.tags), (Cached.HIT, ("3",)))
+        self.assertEqual(self.hub.asked_for("tags"), 2)
+
+    def test_no_list(self) -> None:
+        """Tags that are stored are no list: without one a failure is an error, of its own kind."""
+        self.successResultOf(Deferred.fromCoroutine(self.here.pull.manifest(self.route, LATEST, ANONYMOUS)))
+        for error, kind in (
+            (Unavailable("down"), Unavailable),
+            (TimedOut("slow"), TimedOut),
+            (Limited("limited", 7), Limited),
+            (Unverified("lie"), Unavailable),
+            (Absent("gone"), NameUnknown),
+            (Absent("no", denied=True), NameUnknown),
+        ):
+            self.hub.error = error
+            failure = self.failureResultOf(self.listing(), kind)
+            self.assertIs(failure.type, kind)
+
+    def test_rights(self) -> None:
+        """Rights are asked before anything else."""
+        nobody = Rights(None, frozenset())
+        for work in (
+            self.here.discovery.tags(self.route, b"", 9, nobody),
+            self.here.discovery.referrers(self.route, self.subject, None, nobody),
+        ):
+            self.failureResultOf(Deferred.fromCoroutine(work), Denied)
+        self.assertEqual(self.hub.asked, [])
+
+    def test_nobody_to_ask(self) -> None:
+        """A name without upstreams is unknown."""
+        self.failureResultOf(self.listing(Route("team/x", (), False)), NameUnknown)
+        self.failureResultOf(self.referring(Route("team/x", (), False)), NameUnknown)
+
+    def test_full_disk(self) -> None:
+        """A disk that takes no list costs the cache, not the answer."""
+        self.here.lists._disk = FullDisk()
+        reads = self.process(clock=self.here.clock).lists
+        self.here.lists.tags = reads.tags  # type: ignore[method-assign]
+        served = self.tags()
+        self.assertEqual((served.cached, served.content.tags), (Cached.BYPASS, ("1", "10", "2")))
+        self.assertEqual(self.files(), [])
+
+
+class ChainTests(DiscoveryTestCase):
+    """Whose list it is."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ghcr.tag_lists[NAME] = ["g"]
+
+    def own(self, upstream: ScriptedUpstream, *, provisional: bool = False) -> None:
+        record = OwnerRecord(upstream.name, upstream.namespace, provisional, 0.0)
+        self.successResultOf(Deferred.fromCoroutine(self.here.repositories.put_owner(NAME, record)))
+
+    def test_in_order(self) -> None:
+        """The first that has a list ends the chain; absent leads on."""
+        self.assertEqual(self.tags(self.chain).content.tags, ("1", "10", "2"))
+        self.assertEqual(self.ghcr.asked, [])
+
+    def test_absent_leads_on(self) -> None:
+        """What the first lacks the next one has, and its list is found again without asking."""
+        del self.hub.tag_lists[NAME]
+        self.assertEqual(self.tags(self.chain).upstream, "github")
+        self.assertEqual(self.tags(self.chain).cached, Cached.HIT)
+        self.assertEqual((self.hub.asked_for("tags"), self.ghcr.asked_for("tags")), (1, 1))
+
+    def test_owner_first(self) -> None:
+        """The owner is asked first; a provisional one is not."""
+        self.own(self.ghcr, provisional=True)
+        self.assertEqual(self.tags(self.chain).upstream, "hub")
+        self.own(self.ghcr)
+        self.here.clock.advance(61)
+        self.assertEqual(self.tags(self.chain).upstream, "github")
+
+    def test_fallback_repository(self) -> None:
+        """With `fallback = "repository"` nobody but the owner is asked."""
+        self.here = self.process(fallback="repository")
+        self.own(self.ghcr)
+        del self.ghcr.tag_lists[NAME]
+        self.failureResultOf(self.listing(self.chain), NameUnknown)
+        self.assertEqual(self.hub.asked, [])
+
+    def test_stored_comes_before_another(self) -> None:
+        """A stored list, even stale, comes before another upstream's list of the same name."""
+        self.tags(self.chain)
+        self.here.clock.advance(61)
+        self.hub.error = Unavailable("down")
+        served = self.tags(self.chain)
+        self.assertEqual((served.cached, served.upstream), (Cached.STALE, "hub"))
+        self.assertEqual(self.ghcr.asked, [])
+
+    def test_back_to_the_first(self) -> None:
+        """A list that was had while the first was down goes back to the first when it returns."""
+        self.hub.error = Unavailable("down")
+        self.assertEqual(self.tags(self.chain).upstream, "github")
+        self.hub.error = None
+        self.here.clock.advance(61)
+        self.assertEqual(self.tags(self.chain).upstream, "hub")
+        self.assertEqual(self.tags(self.chain).upstream, "hub")
+
+    def test_failures_add_up(self) -> None:
+        """All absent is 404; any limited is 429 with the time told; each upstream's word is in the detail."""
+        self.hub.error, self.ghcr.error = Limited("slow", 7), Absent("gone")
+        error = self.failureResultOf(self.listing(self.chain), Limited).value
+        assert isinstance(error, Limited)
+        self.assertEqual(error.retry_after, 7)
+        self.hub.error = Absent("no", denied=True)
+        unknown = self.failureResultOf(self.listing(self.chain), NameUnknown).value
+        assert isinstance(unknown, NameUnknown)
+        assert isinstance(unknown.detail, list)
+        self.assertEqual([each["outcome"] for each in unknown.detail], ["denied", "absent"])
+
+
+class ReferrersTests(DiscoveryTestCase):
+    """Indexes of referrers."""
+
+    def test_cached(self) -> None:
+        """An index is fetched once and served whole from the store, stale when the upstream is down."""
+        self.hub.indexes[NAME, self.subject] = [ENTRY]
+        body = compose_referrers([ENTRY])
+        first, second = self.referrers(), self.referrers()
+        self.assertEqual((first.cached, first.content), (Cached.MISS, body))
+        self.assertEqual((second.cached, second.content, second.upstream), (Cached.HIT, body, "hub"))
+        self.here.clock.advance(61)
+        for error in (Unavailable("down"), Limited("slow", 7), Absent("gone"), Absent("no", denied=True)):
+            self.hub.error = error
+            third = self.referrers()
+            self.assertEqual((third.cached, third.content), (Cached.STALE, body))
+
+    def test_filter(self) -> None:
+        """One type can be wanted, of a list just fetched and of a stored one; what is stored is the whole."""
+        self.hub.indexes[NAME, self.subject] = [{**ENTRY, "artifactType": kind} for kind in ("a/b", "c/d")]
+        for kind in ("a/b", "c/d", None, "e/f"):
+            served = self.successResultOf(self.referring(kind=kind))
+            wanted = [
+                each for each in self.hub.indexes[NAME, self.subject] if kind in (None, each["artifactType"])
+            ]
+            self.assertEqual(served.content, compose_referrers(wanted))
+        self.assertEqual(self.hub.asked_for("referrers"), 1)
+
+    def test_surely_nothing(self) -> None:
+        """Where every upstream says for sure that it has none, that is an empty index."""
+        self.assertEqual(self.referrers().content, NO_REFERRERS)
+        self.hub.indexes[NAME, self.subject] = []
+        self.assertEqual(self.referrers().content, NO_REFERRERS)
+
+    def test_not_to_be_had(self) -> None:
+        """Anything less sure is an error, never an empty index; with several upstreams too."""
+        for error, kind in (
+            (Unavailable("down"), Unavailable),
+            (TimedOut("slow"), TimedOut),
+            (Limited("slow", 7), Limited),
+            (Unverified("lie"), Unavailable),
+            (Absent("no", denied=True), NameUnknown),
+            (NameUnknown("nobody may be asked"), NameUnknown),
+            (ManifestUnknown("nobody may be asked"), ManifestUnknown),
+        ):
+            self.hub.error = error
+            for route in (self.route, self.chain):
+                self.assertIs(self.failureResultOf(self.referring(route), kind).type, kind)
+        self.ghcr.indexes[NAME, self.subject] = []
+        self.hub.error = Unavailable("down")
+        self.failureResultOf(self.referring(self.chain), Unavailable)
+
+    def test_next_upstream(self) -> None:
+        """An upstream that lists nothing leads on to the next, which may have the signatures."""
+        self.hub.indexes[NAME, self.subject] = []
+        self.ghcr.indexes[NAME, self.subject] = [ENTRY]
+        self.assertEqual(self.referrers(self.chain).upstream, "github")
+
+    def test_holder_first(self) -> None:
+        """Where the manifest came from is asked first."""
+        self.pull()
+        self.hub.indexes[NAME, self.subject] = self.ghcr.indexes[NAME, self.subject] = [ENTRY]
+        self.assertEqual(self.referrers(unqualified([self.ghcr, self.hub])).upstream, "hub")
+
+    def test_deleted(self) -> None:
+        """A list that the upstream emptied is empty, while a repository that is gone empties nothing."""
+        self.pull()
+        self.hub.indexes[NAME, self.subject] = [ENTRY]
+        self.referrers()
+        self.here.clock.advance(61)
+        del self.hub.indexes[NAME, self.subject]
+        self.assertEqual(self.referrers().cached, Cached.STALE)
+        self.hub.indexes[NAME, self.subject] = []
+        self.assertEqual((self.referrers().cached, self.referrers().content), (Cached.MISS, NO_REFERRERS))
+        self.here.clock.advance(61)
+        del self.hub.indexes[NAME, self.subject]
+        self.assertEqual(self.referrers().cached, Cached.MISS)
+
+    def test_empty_lists_are_kept_for_stored_images_alone(self) -> None:
+        """Whoever makes up digests does not fill the disk; an image that is here has its empty list kept."""
+        for number in range(5):
+            served = self.successResultOf(self.referring(digest=Digest.of(b"%d" % number)))
+            self.assertEqual((served.cached, served.content), (Cached.BYPASS, NO_REFERRERS))
+        self.assertEqual(self.files(), [])
+        self.pull()
+        self.assertEqual([self.referrers().cached for _ in range(2)], [Cached.MISS, Cached.HIT])
+        self.here.clock.advance(61)
+        self.hub.error = Unavailable("down")
+        served = self.referrers()
+        self.assertEqual((served.cached, served.content), (Cached.STALE, NO_REFERRERS))
+
+    def test_single_flight(self) -> None:
+        """Many who ask at once cost one request."""
+        self.hub.hung = Deferred()
+        asking = [self.referring() for _ in range(10)]
+        self.hub.hung.callback(None)
+        for each in asking:
+            self.successResultOf(each)
+        self.assertEqual(self.hub.asked_for("referrers"), 1)
