@@ -27,6 +27,9 @@ class Observer(Protocol):
     def quota(self, upstream: str, remaining: int) -> None:
         """Tell how many pulls the upstream says are left."""
 
+    def credential_refused(self, upstream: str) -> None:
+        """Tell that the upstream, or its token service, did not take our credential."""
+
 
 class Unobserved:
     """An observer that nobody reads."""
@@ -41,4 +44,7 @@ class Unobserved:
         """Do nothing."""
 
     def quota(self, upstream: str, remaining: int) -> None:
+        """Do nothing."""
+
+    def credential_refused(self, upstream: str) -> None:
         """Do nothing."""

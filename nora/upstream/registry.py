@@ -8,7 +8,7 @@ parses, and a blob's framing is checked here while its digest is the reader's to
 from __future__ import annotations
 
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -23,15 +23,17 @@ from nora.oci import ACCEPTED_MEDIA_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest
 from nora.oci.errors import InvalidDigest, Limited, NoraError, Unverified
 from nora.upstream.budget import within
 from nora.upstream.client import Answer, Client
+from nora.upstream.credentials import Credential, Credentials, Source
 from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
 from nora.upstream.guard import Guard
 from nora.upstream.incoming import Transfer
 from nora.upstream.limits import Limits, parse_remaining
+from nora.upstream.login import Login, log_in
 from nora.upstream.observer import Observer, Unobserved
 from nora.upstream.origin import Origin
 from nora.upstream.outcomes import Absent, Attempt
 from nora.upstream.ranges import check_partial
-from nora.upstream.tokens import Fetched, Tokens
+from nora.upstream.tokens import Fetched, Service, Tokens
 from nora.upstream.transport import BoundedPool, build_agent
 from nora.upstream.via import make_pseudonym
 
@@ -59,9 +61,12 @@ class Registry:
     """The `nora.upstream.interfaces.Upstream` of a real registry at `url`, a http or https URL.
 
     `proxy_timeout` bounds an exchange up to its response's headers, and then once more a manifest's body;
-    `read_timeout` is the longest silence in a blob's; both in seconds. Raises `ValueError` for a URL that cannot be
-    one.
+    `read_timeout` is the longest silence in a blob's; both in seconds. `source` is where our credential is kept, and
+    `realms` the further hosts of token services that it may go to. Raises `ValueError` for a URL that cannot be one.
     """
+
+    anonymous: Registry | None = None
+    """The same registry asked without our credential; None where there is none."""
 
     def __init__(
         self,
@@ -76,6 +81,8 @@ class Registry:
         guard: Guard | None = None,
         pool: BoundedPool | None = None,
         observer: Observer | None = None,
+        source: Source | None = None,
+        realms: Iterable[str] = (),
     ) -> None:
         origin = Origin.of(url)
         self.name = name
@@ -91,8 +98,12 @@ class Registry:
         self._limits = Limits(clock)
         self._state = State()
         self._client = Client(HTTPClient(agent, _NoCookies()), clock, guard)
-        tokens = Tokens(self._fetch_token, clock, self._background, self._token_asked)
-        self._exchange = Exchange(self._client, tokens, origin, clock)
+        tokens = Tokens(self._fetch_token, clock, self._background, self._token_asked, self._log_in)
+        self._login: Login | None = None
+        if source is not None:
+            credentials = Credentials(source, name, clock, self._background, self._observer)
+            self._login = Login(credentials, origin, realms)
+        self._exchange = Exchange(self._client, tokens, origin, clock, self._login)
 
     def state(self) -> State:
         """Tell how it has done lately."""
@@ -236,6 +247,12 @@ class Registry:
     def _fetch_token(self, url: str) -> Deferred[Fetched]:
         return within(self._clock, self._proxy_timeout, fetch_token(self._client, self._clock, url))
 
+    def _log_in(self, service: Service, scope: str, credential: Credential) -> Deferred[Fetched]:
+        if self._login is not None:
+            self._login.require_trusted(service)
+        work = log_in(self._client, self._clock, service, scope, credential)
+        return within(self._clock, self._proxy_timeout, work)
+
     def _token_asked(self) -> None:
         self._observer.token(self.name)
 
@@ -289,23 +306,35 @@ def build_registry(
     ca_file: str | None = None,
     observer: Observer | None = None,
     pseudonym: str | None = None,
+    source: Source | None = None,
+    realms: Iterable[str] = (),
 ) -> Registry:
     """Build a registry on `reactor` with a guarded agent of its own.
 
-    `ca_file` is a PEM file whose certificates are trusted instead of the system's. Raises `ValueError` for a bad URL or
-    file and `OSError` when the file cannot be read.
+    `ca_file` is a PEM file whose certificates are trusted instead of the system's; `source` and `realms` are those of
+    `Registry`, which then has an `anonymous` twin on the same connections. Raises `ValueError` for a bad URL or file
+    and `OSError` when the file cannot be read.
     """
     guard = Guard(Origin.of(url).host)
     agent, pool = build_agent(reactor, guard, connect_timeout, ca_file, pseudonym or make_pseudonym())
-    return Registry(
-        name=name,
-        namespace=namespace,
-        url=url,
-        agent=agent,
-        clock=reactor,
-        proxy_timeout=proxy_timeout,
-        read_timeout=read_timeout,
-        guard=guard,
-        pool=pool,
-        observer=observer,
-    )
+
+    def build(source: Source | None) -> Registry:
+        return Registry(
+            name=name,
+            namespace=namespace,
+            url=url,
+            agent=agent,
+            clock=reactor,
+            proxy_timeout=proxy_timeout,
+            read_timeout=read_timeout,
+            guard=guard,
+            pool=pool,
+            observer=observer,
+            source=source,
+            realms=realms,
+        )
+
+    registry = build(source)
+    if source is not None:
+        registry.anonymous = build(None)
+    return registry

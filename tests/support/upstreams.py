@@ -35,6 +35,7 @@ class Notes:
         self.bytes = 0
         self.tokens = 0
         self.remaining: list[int] = []
+        self.refused = 0
 
     def answered(self, upstream: str, kind: str, outcome: str, seconds: float) -> None:
         """Keep it."""
@@ -52,6 +53,10 @@ class Notes:
     def quota(self, upstream: str, remaining: int) -> None:
         """Keep it."""
         self.remaining.append(remaining)
+
+    def credential_refused(self, upstream: str) -> None:
+        """Count it."""
+        self.refused += 1
 
 
 class _Silent(Protocol):
