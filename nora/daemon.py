@@ -19,6 +19,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from nora import __version__
+from nora.accounts import credential_of, shared_namespaces
 from nora.concurrency import Background, Waiters
 from nora.config import Config, UpstreamConfig
 from nora.process import CannotReload, CannotStart, Sockets
@@ -27,6 +28,7 @@ from nora.pull.fills import Fills
 from nora.pull.leading import Limits as FillLimits
 from nora.pull.manifests import Manifests
 from nora.pull.owners import Owners
+from nora.pull.privacy import Privacy, PrivatePull
 from nora.pull.tags import Freshness, Tags
 from nora.pull.through import PullThrough
 from nora.storage import StoreBusy
@@ -296,7 +298,17 @@ class Daemon:
         self._registries = registries
         for old in dropped:
             self._background.start(old.close())
-        return Backend(routing, PullThrough(manifests, tags, blobs, owners, self._metrics))
+        anonymous = {each.name: each.anonymous for each in registries.values() if each.anonymous is not None}
+        privacy = Privacy(
+            store.records,
+            owners,
+            anonymous,
+            shared_namespaces(docker.upstreams, anonymous),
+            self._background,
+            time.time,
+        )
+        pull = PullThrough(manifests, tags, blobs, owners, self._metrics)
+        return Backend(routing, PrivatePull(pull, privacy))
 
     def _registry(self, asked: _Asked) -> Registry:
         return build_registry(
@@ -310,6 +322,8 @@ class Daemon:
             ca_file=asked.upstream.ca_file,
             observer=self._metrics,
             pseudonym=self._pseudonym,
+            source=credential_of(self._reactor, asked.upstream),
+            realms=asked.upstream.realms,
         )
 
     async def _sweep(self) -> None:

@@ -25,7 +25,8 @@ class Store:
         self.locks = DiskLocks(self.layout.locks, reactor)
         self.index = SqliteIndex.threaded(self.layout.index, reactor)
         self.blobs = DiskBlobs(self.layout, self.disk, self.index)
-        self.repositories = RecordedRepositories(DiskRecords(self.layout, self.disk))
+        self.records = DiskRecords(self.layout, self.disk)
+        self.repositories = RecordedRepositories(self.records)
         self.parts = DiskParts(self.layout, self.disk, self.locks, self.blobs)
         self.totals = Totals(0, 0)
 
