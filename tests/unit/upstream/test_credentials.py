@@ -49,6 +49,24 @@ class CredentialTestCase(UpstreamTestCase):
         globalLogPublisher.addObserver(observer)
         self.addCleanup(lambda: globalLogPublisher.removeObserver(observer))
 
+    async def fake(self, **options: Any) -> FakeUpstream:
+        upstream = await super().fake(**options)
+        self.addCleanup(self.look_through, upstream)
+        return upstream
+
+    def look_through(self, upstream: FakeUpstream) -> None:
+        """Of all that a host was asked, nothing holds a credential unless that is meant for it."""
+        for seen in upstream.requests:
+            shown = seen.headers.get("authorization", "")
+            for_registry = upstream.keys is not None and seen.path.startswith("/v2/")
+            for_service = upstream.logins is not None and seen.path == "/token"
+            if shown and not shown.startswith("Bearer token-"):
+                self.assertTrue(for_registry or for_service, seen)
+            if b"secret" in seen.body:
+                self.assertTrue(for_service and seen.method == "POST", seen)
+            told = {name: value for name, value in seen.headers.items() if name != "authorization"}
+            self.assertNotIn("secret", f"{seen.path} {seen.query} {told}")
+
     def file(self, name: str, text: str, mode: int = 0o600) -> str:
         path = self.folder / name
         path.write_text(text)
