@@ -7,6 +7,9 @@ from typing import Any
 
 from nora.config import UpstreamConfig
 from nora.upstream.credentials import Source
+from nora.upstream.interfaces import Upstream
+from nora.upstream.offline import Offline
+from nora.upstream.registry import Registry
 from nora.upstream.sources import make_source
 
 
@@ -33,3 +36,12 @@ def shared_namespaces(upstreams: Iterable[UpstreamConfig], credentialed: Contain
         if upstream.share != "everyone" and upstream.name in credentialed
     }
     return shared - kept
+
+
+def strangers(registries: Iterable[Registry], *, offline: bool) -> dict[str, Upstream]:
+    """Give, by name, each upstream that has a credential as it is asked without one; offline, not at all."""
+    return {
+        each.name: Offline(each.name, each.namespace) if offline else each.anonymous
+        for each in registries
+        if each.anonymous is not None
+    }

@@ -19,24 +19,28 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from nora import __version__
-from nora.accounts import credential_of, shared_namespaces
+from nora.accounts import credential_of, shared_namespaces, strangers
 from nora.concurrency import Background, Waiters
 from nora.config import Config, UpstreamConfig
 from nora.process import CannotReload, CannotStart, Sockets
+from nora.pull.absences import Absences
 from nora.pull.blobs import BlobPull
 from nora.pull.fills import Fills
+from nora.pull.freshness import Freshness, Rule
 from nora.pull.leading import Limits as FillLimits
 from nora.pull.manifests import Manifests
 from nora.pull.owners import Owners
 from nora.pull.privacy import Privacy, PrivatePull
-from nora.pull.tags import Freshness, Tags
+from nora.pull.tags import Tags
 from nora.pull.through import PullThrough
 from nora.storage import StoreBusy
 from nora.storage.store import Store
 from nora.telemetry import AuditLog, Metrics
-from nora.upstream.registry import Registry, State, build_registry
+from nora.upstream.offline import Offline
+from nora.upstream.registry import Registry, build_registry
 from nora.upstream.routing import RoutedUpstream, Routing
 from nora.upstream.via import make_pseudonym
+from nora.web import health
 from nora.web.registry import Backend
 from nora.web.site import Limits as SiteLimits
 from nora.web.site import build_site
@@ -55,6 +59,13 @@ _RELOADED = {
         "read_timeout",
         "revalidate_timeout",
         "metadata_ttl",
+        "negative_ttl",
+        "freshness",
+        "max_stale",
+        "quota_reserve",
+        "offline",
+        "on_upstream_delete",
+        "on_upstream_denied",
         "default_action",
         "fallback",
         "hosted",
@@ -272,7 +283,8 @@ class Daemon:
                 raise CannotStart(
                     f"docker.upstreams: {upstream.name}: {upstream.ca_file}: {reason}"
                 ) from error
-            routed.append(RoutedUpstream(registries[asked], upstream.prefix))
+            place = Offline(upstream.name, upstream.namespace) if docker.offline else registries[asked]
+            routed.append(RoutedUpstream(place, upstream.prefix, upstream.include, upstream.exclude))
         routing = Routing(
             routed,
             own_hosts=server.own_names,
@@ -280,7 +292,8 @@ class Daemon:
             hosted=docker.hosted,
         )
         owners = Owners(store.repositories, time.time, docker.fallback, self._metrics)
-        manifests = Manifests(store.blobs, store.repositories, store.index, self._background)
+        absences = Absences(self._reactor, docker.negative_ttl, self._metrics)
+        manifests = Manifests(store.blobs, store.repositories, store.index, self._background, absences)
         tags = Tags(
             store.repositories,
             manifests,
@@ -289,24 +302,33 @@ class Daemon:
             self._background,
             self._reactor,
             time.time,
-            Freshness(docker.metadata_ttl, docker.revalidate_timeout),
+            Freshness(
+                docker.metadata_ttl,
+                docker.revalidate_timeout,
+                rules=tuple(Rule(rule.match, rule.ttl) for rule in docker.freshness),
+                max_stale=docker.max_stale,
+                forgets=docker.forgets,
+                quota_reserve=docker.quota_reserve,
+                offline=docker.offline,
+            ),
         )
         blobs = BlobPull(
-            store.blobs, store.repositories, store.index, store.disk, self._fills, owners, self._background
+            store.blobs,
+            store.repositories,
+            store.index,
+            store.disk,
+            self._fills,
+            owners,
+            self._background,
+            absences,
         )
         dropped = [old for asked, old in self._registries.items() if asked not in registries]
         self._registries = registries
         for old in dropped:
             self._background.start(old.close())
-        anonymous = {each.name: each.anonymous for each in registries.values() if each.anonymous is not None}
-        privacy = Privacy(
-            store.records,
-            owners,
-            anonymous,
-            shared_namespaces(docker.upstreams, anonymous),
-            self._background,
-            time.time,
-        )
+        anonymous = strangers(registries.values(), offline=docker.offline)
+        everyone = shared_namespaces(docker.upstreams, anonymous)
+        privacy = Privacy(store.records, owners, anonymous, everyone, self._background, time.time)
         pull = PullThrough(manifests, tags, blobs, owners, self._metrics)
         return Backend(routing, PrivatePull(pull, privacy))
 
@@ -339,35 +361,13 @@ class Daemon:
 
     async def _health(self) -> dict[str, object]:
         await self._store.count()
-        totals = self._store.totals
-        return {
-            "uptime": round(time.time() - self._started_at, 3),
-            "store": {
-                "free_bytes": self._store.parts.free(),
-                "blobs": totals.blobs,
-                "bytes": totals.bytes,
-                "fills": len(self._fills),
-            },
-            "upstreams": [
-                _upstream_health(asked.upstream, registry.state())
-                for asked, registry in self._registries.items()
-            ],
-        }
-
-
-def _upstream_health(upstream: UpstreamConfig, state: State) -> dict[str, object]:
-    return {
-        "name": upstream.name,
-        "namespace": upstream.namespace,
-        "url": upstream.url,
-        "last_success": _iso(state.last_success),
-        "last_error": state.last_error,
-        "last_error_at": _iso(state.last_error_at),
-    }
-
-
-def _iso(seconds: float | None) -> str | None:
-    return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+        return health.tell(
+            time.time() - self._started_at,
+            self._store.totals,
+            self._store.parts.free(),
+            len(self._fills),
+            list(self._registries.values()),
+        )
 
 
 def _address(host: Any) -> str:

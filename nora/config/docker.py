@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import attrs
 
 from nora.config import hosts, kinds, texts
+from nora.config.freshness import FreshnessConfig, repeated
 from nora.config.keys import key
 from nora.config.secret import Secret
 
@@ -139,6 +141,23 @@ class UpstreamConfig:
             example="everyone",
         ),
     )
+    include: tuple[str, ...] = attrs.field(
+        default=(),
+        metadata=key(
+            kinds.Several(texts.Pattern()),
+            "The only repositories that this upstream is asked for, by their names there; `*` stands for any "
+            "characters. Docker Hub's own images are `library/*`. Empty means all.",
+            example=["library/*", "team/*"],
+        ),
+    )
+    exclude: tuple[str, ...] = attrs.field(
+        default=(),
+        metadata=key(
+            kinds.Several(texts.Pattern()),
+            "Repositories that this upstream is never asked for, whatever `include` says, by their names there.",
+            example=["internal/*"],
+        ),
+    )
 
 
 DOCKER_HUB = UpstreamConfig("https://registry-1.docker.io")
@@ -157,6 +176,7 @@ class DockerConfig:
             "comma-separated list of URLs that replaces the file's, and empty means none.",
             example="https://registry-1.docker.io,https://ghcr.io",
             tables=UpstreamConfig,
+            conflicts=lambda upstreams: conflicts(upstreams),  # noqa: PLW0108  # defined below
         ),
     )
     proxy_timeout: float = attrs.field(
@@ -212,6 +232,73 @@ class DockerConfig:
             example="never",
         ),
     )
+    negative_ttl: float = attrs.field(
+        default=5,
+        metadata=key(
+            kinds.seconds(0, 3600),
+            "For how many seconds a manifest or blob that every upstream said it has not is answered 404 without "
+            "asking again. 0 always asks.",
+            example=30,
+        ),
+    )
+    freshness: tuple[FreshnessConfig, ...] = attrs.field(
+        default=(),
+        metadata=key(
+            kinds.Several(texts.TagPattern()),
+            "Tags that have a time of their own in place of `metadata_ttl`; the first that matches counts. In a file "
+            "each is a table `[[docker.freshness]]` with the keys below; the variable is a comma-separated list of "
+            "what they match, which replaces the file's.",
+            example="*:latest,ghcr.io/team/*",
+            tables=FreshnessConfig,
+            conflicts=repeated,
+        ),
+    )
+    max_stale: float = attrs.field(
+        default=math.inf,
+        metadata=key(
+            kinds.Lifetime(),
+            "For how many seconds past its time a tag that no upstream can confirm is still served from the cache. "
+            'Then the client hears the upstream\'s error. With "never" a cached image never becomes too old.',
+            example=86400,
+        ),
+    )
+    on_upstream_delete: str = attrs.field(
+        default="keep",
+        metadata=key(
+            kinds.Choice(("keep", "forget")),
+            'What becomes of a cached tag that the upstream has no more: "keep" goes on serving it, "forget" removes '
+            "the tag and answers 404. What was pulled stays readable by its digest.",
+            example="forget",
+        ),
+    )
+    on_upstream_denied: str = attrs.field(
+        default="keep",
+        metadata=key(
+            kinds.Choice(("keep", "forget")),
+            'What becomes of a cached tag that the upstream shows to nobody unknown any more: "keep" goes on serving '
+            'it, "forget" removes the tag and answers 404.',
+            example="forget",
+        ),
+    )
+    quota_reserve: int = attrs.field(
+        default=10,
+        metadata=key(
+            kinds.count(0, 1_000_000),
+            "How many pulls of an upstream's rate limit are kept for images that are not in the cache. With no more "
+            "left, as the upstream last said, a cached image whose tag moved is served as it is, and `Cache-Status` "
+            "says `quota`. 0 spends them all.",
+            example=50,
+        ),
+    )
+    offline: bool = attrs.field(
+        default=False,
+        metadata=key(
+            kinds.Flag(),
+            "Whether no upstream is ever asked. What is stored is served as it is, tags of any age too; what is not "
+            "stored is answered 404 at once.",
+            example=True,
+        ),
+    )
     default_action: str = attrs.field(
         default="allow",
         metadata=key(
@@ -263,6 +350,12 @@ class DockerConfig:
             example=8,
         ),
     )
+
+    @property
+    def forgets(self) -> frozenset[str]:
+        """The outcomes, of `absent` and `denied`, on which a cached tag is forgotten."""
+        ends = {"absent": self.on_upstream_delete, "denied": self.on_upstream_denied}
+        return frozenset(outcome for outcome, end in ends.items() if end == "forget")
 
 
 def conflicts(upstreams: Sequence[UpstreamConfig | None]) -> Iterator[tuple[int, str, str, str]]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import attrs
 
 from nora.config.kinds import Kind
 
 _METADATA = "nora.config.key"
+
+Conflicts: TypeAlias = "Callable[[Sequence[Any]], Iterator[tuple[int, str, str, str]]]"
+"""Tells what of several tables does not go together: position from 1, key, value and reason.
+
+None stands for a table that could not be read.
+"""
 
 
 @attrs.frozen
@@ -18,18 +25,26 @@ class _Said:
     example: Any
     shown: str | None
     tables: type | None
+    conflicts: Conflicts | None
 
 
 def key(
-    kind: Kind, meaning: str, *, example: object, shown: str | None = None, tables: type | None = None
+    kind: Kind,
+    meaning: str,
+    *,
+    example: object,
+    shown: str | None = None,
+    tables: type | None = None,
+    conflicts: Conflicts | None = None,
 ) -> dict[str, _Said]:
     """Make the metadata of an attribute that is a key.
 
     `kind` checks it; `meaning` is whole sentences for its user; `example` is a value as TOML would hold it,
     other than the default; `shown` tells a default that follows from other keys; `tables` is the value class
-    of a list of tables, whose first attribute a variable can set for all of them.
+    of a list of tables, whose first attribute a variable can set for all of them; `conflicts` tells which of these
+    tables do not go together.
     """
-    return {_METADATA: _Said(kind, meaning, example, shown, tables)}
+    return {_METADATA: _Said(kind, meaning, example, shown, tables, conflicts)}
 
 
 @attrs.frozen
@@ -45,6 +60,9 @@ class Key:
     example: Any
     shown: str | None
     tables: type | None
+    conflicts: Conflicts | None
+    required: bool
+    """There is no default."""
 
     @property
     def dotted(self) -> str:
@@ -68,5 +86,14 @@ def _key(attribute: attrs.Attribute[Any], section: str) -> Key:
     said: _Said = attribute.metadata[_METADATA]
     default = attribute.default if said.shown is None else attrs.NOTHING
     return Key(
-        section, attribute.name, said.kind, default, said.meaning, said.example, said.shown, said.tables
+        section,
+        attribute.name,
+        said.kind,
+        default,
+        said.meaning,
+        said.example,
+        said.shown,
+        said.tables,
+        said.conflicts,
+        attribute.default is attrs.NOTHING,
     )

@@ -12,7 +12,6 @@ from typing import Any
 
 import attrs
 
-from nora.config.docker import conflicts
 from nora.config.document import read_document
 from nora.config.keys import Key, keys_of
 from nora.config.kinds import MAX_ITEMS, Refused
@@ -133,7 +132,7 @@ class _Reading:
             given = self._table(item, keys, f"{place}[{position}]", f"{key.variable}_{position}")
             made.append(None if given is None else values(**given))
         self._unknown_counted(key, keys, len(raw))
-        for position, name, value, reason in conflicts(made):
+        for position, name, value, reason in key.conflicts(made) if key.conflicts is not None else ():
             self._note(f"{place}[{position}].{name}", reason, value)
         return tuple(made)
 
@@ -157,17 +156,16 @@ class _Reading:
     def _table(
         self, raw: Mapping[str, Any], keys: Sequence[Key], place: str, variables: str | None
     ) -> dict[str, Any] | None:
-        """Read one table, under the variables that begin with `variables`; None when its first key is missing."""
+        """Read one table, under the variables that begin with `variables`; None when it lacks what must be given."""
         given: dict[str, Any] = {}
         for key in keys:
             variable = None if variables is None else f"{variables}_{key.name}".upper()
             self._keep(given, key, self._value(key, raw, place, variable))
-        first = keys[0]
-        if first.name in given:
-            return given
-        if first.name not in raw:
-            self._note(f"{place}.{first.name}", f"must be given: {first.kind.allows}")
-        return None
+        missing = [key for key in keys if key.required and key.name not in given]
+        for key in missing:
+            if key.name not in raw:
+                self._note(f"{place}.{key.name}", f"must be given: {key.kind.allows}")
+        return None if missing else given
 
     def _unknown_keys(self, table: Mapping[str, Any], keys: Sequence[Key], place: str) -> None:
         names = [key.name for key in keys]

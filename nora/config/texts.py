@@ -21,6 +21,7 @@ MAX_NAMESPACE_LENGTH = 255
 """A namespace is the name of a directory."""
 
 _PATTERN = re.compile(r"[a-z0-9*][a-z0-9*._-]*(?:/[a-z0-9*][a-z0-9*._-]*)*\Z")
+_TAG_PATTERN = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9*?._:/-]{0,639}\Z")
 _LABEL = re.compile(r"[A-Za-z0-9._:\[\]-]{1,260}\Z")
 
 
@@ -145,6 +146,21 @@ class Pattern(Text):
     def check(self, text: str) -> str:
         """Take the pattern."""
         if len(text) > MAX_NAME_LENGTH or not _PATTERN.match(text):
+            raise Refused(f"must be {self.allows}")
+        return text
+
+
+class TagPattern(Text):
+    """An image with its tag, in which `*` stands for any run of characters and `?` for any one."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return "an image and tag in which * may stand for any characters and ? for one, such as *:latest"
+
+    def check(self, text: str) -> str:
+        """Take the pattern."""
+        if not _TAG_PATTERN.match(text):
             raise Refused(f"must be {self.allows}")
         return text
 

@@ -91,9 +91,14 @@ class Limited(NoraError):
 class Unavailable(NoraError):
     """No upstream could answer, so whether the content exists is not known."""
 
+    answered = True
+    """False where not even the headers of an answer came."""
+
 
 class TimedOut(Unavailable):
     """As `Unavailable`, and time is what ran out."""
+
+    answered = False
 
 
 class Unverified(Unavailable):

@@ -15,6 +15,7 @@ from nora.access import Action, Rights
 from nora.concurrency import Background, SingleFlight
 from nora.oci import Digest
 from nora.oci.errors import BlobUnknown, Broken, NoraError, NoSpace
+from nora.pull.absences import Absences
 from nora.pull.contents import FollowedContent, StoredContent
 from nora.pull.fill import Fill
 from nora.pull.fills import Fills
@@ -42,6 +43,7 @@ class BlobPull:
         fills: Fills,
         owners: Owners,
         background: Background,
+        absences: Absences,
     ) -> None:
         self._blobs = blobs
         self._repositories = repositories
@@ -49,6 +51,7 @@ class BlobPull:
         self._disk = disk
         self._fills = fills
         self._owners = owners
+        self._absences = absences
         self._confirming: SingleFlight[tuple[Digest, tuple[Candidate, ...]], Found[int | None]] = (
             SingleFlight(background)
         )
@@ -57,6 +60,20 @@ class BlobPull:
         """Give a blob as soon as its size is known; raises `BlobUnknown`, or what the upstreams' outcomes mean."""
         rights.require(Action.PULL, route.name)
         candidates, expected = await self._candidates(route, digest)
+        served = await self._stored(candidates, digest)
+        if served is not None:
+            return served
+        asked = [candidate.repository for candidate in candidates]
+        served = await self._absences.ask(
+            asked, digest, BlobUnknown, lambda: self._fetch(candidates, digest, expected)
+        )
+        self._absences.forget(served.repository)
+        return served
+
+    async def _fetch(
+        self, candidates: tuple[Candidate, ...], digest: Digest, expected: int | None
+    ) -> Served[Content]:
+        """Get a blob that was not stored a moment ago."""
         for _ in range(_ROUNDS):
             served = await self._stored(candidates, digest)
             if served is not None:
@@ -88,7 +105,10 @@ class BlobPull:
                 return Served(size, repository, Cached.HIT, upstream)
         if expected is None:
             raise BlobUnknown("not stored, and no stored manifest lists it")
-        found = await self._confirm(candidates, digest)
+        asked = [each.repository for each in candidates]
+        found = await self._absences.ask(
+            asked, digest, BlobUnknown, lambda: self._confirm(candidates, digest)
+        )
         size = expected if found.value is None else found.value
         candidate = found.candidate
         return Served(size, candidate.repository, Cached.MISS, candidate.upstream.name)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from nora.oci.errors import Broken
 from nora.pull.fill import Fill
 from nora.pull.interfaces import Reader
-from nora.pull.readers import Detours, FileReader, FollowingReader
+from nora.pull.readers import Detours, FileReader, FollowingReader, MemoryReader
 from nora.storage.interfaces import Blobs, Disk, File
 
 SMALL = 1024 * 1024
@@ -35,38 +35,6 @@ class StoredContent:
     def close(self) -> None:
         """Let go of the file; readers have it open themselves."""
         self._file.close()
-
-
-class MemoryReader:
-    """Reads a small verified blob that could not be stored."""
-
-    descriptor: int | None = None
-
-    def __init__(self, data: bytes, start: int, stop: int) -> None:
-        self.position = start
-        self.stop = stop
-        self._data = data
-
-    def ready(self) -> int:
-        """Tell how many bytes are left."""
-        return self.stop - self.position
-
-    def more(self) -> Deferred[None]:
-        """Fire at once: all is there."""
-        return succeed(None)
-
-    def advance(self, sent: int) -> None:
-        """Tell that `sent` bytes went out."""
-        self.position += sent
-
-    async def read(self, limit: int) -> bytes:
-        """Give up to `limit` bytes and advance."""
-        data = self._data[self.position : min(self.stop, self.position + limit)]
-        self.position += len(data)
-        return data
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class FollowedContent:

@@ -22,12 +22,19 @@ class Cached(enum.Enum):
     """From the store, without a body from upstream."""
     STALE = "stale"
     """From the store, though its freshness could not be confirmed."""
+    QUOTA = "quota"
+    """From the store though the tag moved: the upstream's rate limit is nearly used up."""
     MISS = "miss"
     """A body is, or was just now, fetched from an upstream for this answer, and is stored."""
     FOLLOWED = "followed"
     """A fill that another request started is followed: RFC 9211 calls it `collapsed`."""
     BYPASS = "bypass"
     """Fetched for this client alone and not stored: no space, or a far range."""
+
+    @property
+    def stored(self) -> bool:
+        """No body moved from an upstream for it."""
+        return self in (Cached.HIT, Cached.STALE, Cached.QUOTA)
 
 
 @attrs.frozen

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from nora.concurrency import Background, SingleFlight
 from nora.oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Manifest, Reference, Repository
 from nora.oci.errors import ManifestUnknown, NoSpace
+from nora.pull.absences import Absences
 from nora.pull.interfaces import Answer
 from nora.storage.interfaces import Blobs, Index, Repositories
 from nora.upstream.chain import Found, first
@@ -23,13 +24,21 @@ class Manifests:
     _log = Logger()
 
     def __init__(
-        self, blobs: Blobs, repositories: Repositories, index: Index, background: Background
+        self,
+        blobs: Blobs,
+        repositories: Repositories,
+        index: Index,
+        background: Background,
+        absences: Absences,
     ) -> None:
         self._blobs = blobs
         self._repositories = repositories
         self._index = index
+        self._absences = absences
         self._fetching: SingleFlight[Key, Found[Manifest]] = SingleFlight(background)
-        self._describing: SingleFlight[Key, Found[Descriptor]] = SingleFlight(background)
+        self._describing: SingleFlight[tuple[Reference, tuple[Candidate, ...], bool], Found[Descriptor]] = (
+            SingleFlight(background)
+        )
 
     async def read(self, repository: Repository, digest: Digest) -> Answer | None:
         """Read a stored manifest that `repository` may read; None when there is none."""
@@ -62,7 +71,10 @@ class Manifests:
         candidates' outcomes come to.
         """
         key = (reference, tuple(candidates))
-        found = await self._fetching.run(key, lambda: self._fetch(*key))
+        asked = [candidate.repository for candidate in candidates]
+        found = await self._absences.ask(
+            asked, reference, ManifestUnknown, lambda: self._fetching.run(key, lambda: self._fetch(*key))
+        )
         return found, await self.has(found.candidate.repository, found.value.digest) is not None
 
     async def _fetch(self, reference: Reference, candidates: tuple[Candidate, ...]) -> Found[Manifest]:
@@ -70,19 +82,35 @@ class Manifests:
             return await candidate.upstream.manifest(candidate.repository.name, reference)
 
         found = await first(candidates, ask, ManifestUnknown)
+        self._absences.forget(found.candidate.repository)
         await self._store(found.candidate.repository, found.value)
         return found
 
-    async def describe(self, candidates: Sequence[Candidate], reference: Reference) -> Found[Descriptor]:
-        """Ask for a manifest's descriptor, once for all who ask at the time; raises as `fetch` does."""
-        key = (reference, tuple(candidates))
-        return await self._describing.run(key, lambda: self._describe(*key))
+    async def describe(
+        self, candidates: Sequence[Candidate], reference: Reference, *, cached: bool = False
+    ) -> Found[Descriptor]:
+        """Ask for a manifest's descriptor, once for all who ask at the time; raises as `fetch` does.
 
-    async def _describe(self, reference: Reference, candidates: tuple[Candidate, ...]) -> Found[Descriptor]:
+        With a `cached` copy at hand nobody waits for an upstream whose circuit is open, and what was absent a moment
+        ago is asked for again.
+        """
+        key = (reference, tuple(candidates), cached)
+        if cached:
+            return await self._describing.run(key, lambda: self._describe(*key))
+        asked = [candidate.repository for candidate in candidates]
+        found = await self._absences.ask(
+            asked, reference, ManifestUnknown, lambda: self._describing.run(key, lambda: self._describe(*key))
+        )
+        self._absences.forget(found.candidate.repository)
+        return found
+
+    async def _describe(
+        self, reference: Reference, candidates: tuple[Candidate, ...], cached: bool
+    ) -> Found[Descriptor]:
         async def ask(candidate: Candidate) -> Descriptor:
             return await candidate.upstream.describe(candidate.repository.name, reference)
 
-        return await first(candidates, ask, ManifestUnknown)
+        return await first(candidates, ask, ManifestUnknown, last_resort=not cached)
 
     async def _store(self, repository: Repository, manifest: Manifest) -> None:
         """Bytes before the link. A disk that takes neither costs the cache, not the answer."""

@@ -92,6 +92,11 @@ class Owners:
         if elsewhere is None or not _agree(elsewhere, record):
             await self._repositories.put_tag_upstream(route.name, tag, record)
 
+    async def forget(self, route: Route, tag: str) -> None:
+        """Forget which upstream had `tag` when the owner did not."""
+        if not route.qualified:
+            await self._repositories.remove_tag_upstream(route.name, tag)
+
     async def _owner(self, route: Route) -> OwnerRecord | None:
         """Read the owner; one that is no longer configured counts for nothing."""
         owner = await self._repositories.owner(route.name)

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from nora.access import Action, Rights
 from nora.concurrency import Background, SingleFlight
 from nora.oci import Digest, Reference, Repository, check_name
-from nora.oci.errors import Denied, Limited, NoSpace, Unavailable, Unknown
+from nora.oci.errors import Denied, Limited, NoraError, NoSpace, Unavailable, Unknown
 from nora.pull.interfaces import Answer, Content, Pull, Served
 from nora.pull.owners import Owners
 from nora.storage.interfaces import Records
@@ -177,7 +177,7 @@ class Privacy:
     async def _confirmed(self, route: Route, repository: Repository, probe: Probe, private: bool) -> None:
         try:
             await self._judging.run(repository, lambda: self._judge(route, repository, probe, private))
-        except (Limited, Unavailable) as error:
+        except NoraError as error:
             self._log.info(
                 "whether {repository} is private could not be asked: {reason}",
                 repository=str(repository),
@@ -187,29 +187,30 @@ class Privacy:
     async def _judge(self, route: Route, repository: Repository, probe: Probe, previous: bool | None) -> bool:
         """Ask without a credential, and record what that says: public, or private.
 
-        An upstream that denies it to everybody has not got it: what was known before stands then. Raises `Limited`
-        or `Unavailable` when nothing could be asked, and nothing is known.
+        An upstream that denies it to everybody has not got it: what was known before stands then. Raises why when
+        nobody could be asked.
         """
-        private: bool | None = None
-        failed: Limited | Unavailable | None = None
+        failed: NoraError | None = None
         for candidate in route.candidates:
             if candidate.repository != repository:
                 continue
             try:
                 private = await self._ask(candidate, probe)
-            except (Limited, Unavailable) as error:
+            except (Limited, Unavailable, Unknown) as error:
                 failed = error
+                continue
             if private is not None:
-                break
-        if private is None:
-            if failed is not None:
-                raise failed
-            private = previous is not False
+                await self._record(repository, private)
+                return private
+        if failed is not None:
+            raise failed
+        return previous is not False
+
+    async def _record(self, repository: Repository, private: bool) -> None:
         try:
             await self._records.put(_key(repository), {"private": private, "checked_at": self._now()})
         except (OSError, NoSpace) as error:
             self._log.error("{repository} is not recorded: {error}", repository=str(repository), error=error)
-        return private
 
     async def _ask(self, candidate: Candidate, probe: Probe) -> bool | None:
         """Tell whether the repository is private at this upstream; None when it has not got it at all."""

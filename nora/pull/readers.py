@@ -1,8 +1,8 @@
 """Readers: one client's way through one blob's bytes.
 
-`FileReader` reads what is whole. `FollowingReader` follows a fill while it grows and can change its source
-under way: to the new inode of a fill that started over, once the bytes it sent are known to be the same there;
-to a transfer of its own, when the store has no space or its range is too far ahead.
+`FileReader` and `MemoryReader` read what is whole. `FollowingReader` follows a fill while it grows and can change
+its source under way: to the new inode of a fill that started over, once the bytes it sent are known to be the same
+there; to a transfer of its own, when the store has no space or its range is too far ahead.
 """
 
 from __future__ import annotations
@@ -22,26 +22,33 @@ FAR = 20.0
 """A wait estimated to be longer than this many seconds goes straight to the upstream, if it may."""
 
 
-class FileReader:
-    """Reads a whole, verified blob. It owns `descriptor`."""
+class _WholeReader:
+    """What readers of whole, verified blobs share: all is there."""
 
-    def __init__(self, descriptor: int, start: int, stop: int, disk: Disk) -> None:
+    def __init__(self, start: int, stop: int) -> None:
         self.position = start
         self.stop = stop
-        self.descriptor: int | None = descriptor
-        self._disk = disk
 
     def ready(self) -> int:
         """Tell how many bytes may go out now: all that are left."""
         return self.stop - self.position
 
     def more(self) -> Deferred[None]:
-        """Fire at once: all is there."""
+        """Fire at once."""
         return succeed(None)
 
     def advance(self, sent: int) -> None:
         """Tell that `sent` bytes went out."""
         self.position += sent
+
+
+class FileReader(_WholeReader):
+    """Reads a blob from its file. It owns `descriptor`."""
+
+    def __init__(self, descriptor: int, start: int, stop: int, disk: Disk) -> None:
+        super().__init__(start, stop)
+        self.descriptor: int | None = descriptor
+        self._disk = disk
 
     async def read(self, limit: int) -> bytes:
         """Give up to `limit` bytes and advance."""
@@ -54,6 +61,25 @@ class FileReader:
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
+
+
+class MemoryReader(_WholeReader):
+    """Reads a small blob that could not be stored."""
+
+    descriptor: int | None = None
+
+    def __init__(self, data: bytes, start: int, stop: int) -> None:
+        super().__init__(start, stop)
+        self._data = data
+
+    async def read(self, limit: int) -> bytes:
+        """Give up to `limit` bytes and advance."""
+        data = self._data[self.position : min(self.stop, self.position + limit)]
+        self.position += len(data)
+        return data
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class Detours(Protocol):

@@ -3,7 +3,8 @@
 A tag's record is believed for its time to live; then one HEAD asks whether it moved (which costs no pull), and
 only when it did is the new manifest fetched, by digest. The record changes after its manifest is stored, so a
 tag never points at less than before. Who asks meanwhile waits a little, then gets the stored copy, stale: it
-comes before any error and before another upstream's image of the same name.
+comes before any error and before another upstream's image of the same name, unless it is older than
+`Freshness` bears, or that tells to forget what the upstreams have no more.
 
 A HEAD of a tag that is not stored leaves a record that points at nothing yet: the manifest follows by digest,
 as containerd asks for it, and the tag is there for the next pull.
@@ -22,23 +23,13 @@ from twisted.logger import Logger
 from nora.concurrency import Background, SingleFlight
 from nora.oci import Descriptor, Repository, Tag
 from nora.oci.errors import ManifestUnknown, NoraError, NoSpace
+from nora.pull.freshness import Forgotten, Freshness
 from nora.pull.interfaces import Answer, Cached, Served
 from nora.pull.manifests import Manifests
 from nora.pull.owners import Owners
 from nora.storage.interfaces import Lock, Locks, Repositories, TagRecord
 from nora.upstream.chain import Found
 from nora.upstream.interfaces import Candidate, Route
-
-_SKEW = 60.0
-"""A record from further in the future than this, in seconds, is not fresh: the clock was wrong."""
-
-
-@attrs.frozen
-class Freshness:
-    """For how long a tag is believed without asking, in seconds (infinite: for ever), and how long asking may take."""
-
-    metadata_ttl: float
-    revalidate_timeout: float
 
 
 @attrs.frozen
@@ -81,8 +72,12 @@ class Tags:
         candidates, known = await self._look(route, tag)
         if known is not None and known.stored:
             served = await self._current(route, tag, known)
-            answer = await self._manifests.read(served.repository, served.content.digest)
-            if answer is not None:
+            answer = (
+                None
+                if served is None
+                else await self._manifests.read(served.repository, served.content.digest)
+            )
+            if served is not None and answer is not None:
                 return attrs.evolve(served, content=answer)  # type: ignore[arg-type, return-value]
         if not candidates:
             raise ManifestUnknown("not stored, and no upstream to ask")
@@ -96,8 +91,10 @@ class Tags:
     async def describe(self, route: Route, tag: Tag) -> Served[Descriptor]:
         """Tell what `tag` names now; raises as `get` does."""
         candidates, known = await self._look(route, tag)
-        if known is not None and (known.stored or self._is_fresh(known.record)):
-            return await self._current(route, tag, known)
+        if known is not None and (known.stored or self._is_told(known.repository, tag, known.record)):
+            served = await self._current(route, tag, known)
+            if served is not None:
+                return served
         if not candidates:
             raise ManifestUnknown("not stored, and no upstream to ask")
         found = await self._manifests.describe(candidates, tag)
@@ -115,20 +112,34 @@ class Tags:
         last = max((i for i, each in enumerate(candidates) if each.repository == repository), default=-1)
         return candidates, _Known(repository, record, stored, candidates[: last + 1])
 
-    async def _current(self, route: Route, tag: Tag, known: _Known) -> Served[Descriptor]:
-        record = known.record
-        if self._is_fresh(record):
-            return Served(record.descriptor, known.repository, Cached.HIT, record.upstream)
-        key = (known.repository, tag.name)
-        checking = self._checking.run(key, lambda: self._check(route, tag, known))
-        checking.addTimeout(self._freshness.revalidate_timeout, self._clock)
+    async def _current(self, route: Route, tag: Tag, known: _Known) -> Served[Descriptor] | None:
+        """Tell what a known tag names now.
+
+        None when its copy is too old to be served unconfirmed, and the disk takes no newer one. Raises `Forgotten`, and
+        when the copy is too old what the upstreams' outcomes come to.
+        """
+        repository, record = known.repository, known.record
+        if self._is_fresh(repository, tag, record):
+            return Served(record.descriptor, repository, Cached.HIT, record.upstream)
+        checking = self._checking.run((repository, tag.name), lambda: self._check(route, tag, known))
+        bearable = self._is_bearable(known, tag)
+        if bearable:  # else there is nothing to turn to when the time is up
+            checking.addTimeout(self._freshness.revalidate_timeout, self._clock)
         try:
             return await checking
+        except Forgotten:
+            raise
         except (NoraError, TimeoutError) as error:
             reason = error.message if isinstance(error, NoraError) else "no answer in time"
-            self._log.info("{repository}:{tag} is served stale: {reason}", repository=str(known.repository),
+            if not bearable:
+                self._log.warn("{repository}:{tag} is too old to be served stale: {reason}", repository=str(repository),
+                               tag=tag.name, reason=reason)  # fmt: skip
+                if isinstance(error, NoSpace):
+                    return None
+                raise
+            self._log.info("{repository}:{tag} is served stale: {reason}", repository=str(repository),
                            tag=tag.name, reason=reason)  # fmt: skip
-            return Served(record.descriptor, known.repository, Cached.STALE, record.upstream)
+            return Served(record.descriptor, repository, Cached.STALE, record.upstream)
 
     async def _check(self, route: Route, tag: Tag, known: _Known) -> Served[Descriptor]:
         """Ask whether the tag moved, and fetch what it moved to. One process at a time does so for a tag."""
@@ -137,7 +148,11 @@ class Tags:
         )
         try:
             record = await self._repositories.tag(known.repository, tag.name)
-            if record is not None and record != known.record and self._is_fresh(record):
+            if (
+                record is not None
+                and record != known.record
+                and self._is_fresh(known.repository, tag, record)
+            ):
                 return Served(record.descriptor, known.repository, Cached.HIT, record.upstream)
             return await self._ask(route, tag, known)
         finally:
@@ -145,7 +160,13 @@ class Tags:
                 lock.release()
 
     async def _ask(self, route: Route, tag: Tag, known: _Known) -> Served[Descriptor]:
-        found = await self._manifests.describe(known.check, tag)
+        try:
+            found = await self._manifests.describe(known.check, tag, cached=True)
+        except ManifestUnknown as error:
+            if not self._freshness.is_forgotten(error):
+                raise
+            await self._forget(route, tag, known)
+            raise Forgotten("no upstream has it any more", error.detail) from error
         descriptor, candidate = found.value, found.candidate
         same = (
             candidate.repository == known.repository and descriptor.digest == known.record.descriptor.digest
@@ -153,11 +174,26 @@ class Tags:
         if same or await self._manifests.has(candidate.repository, descriptor.digest):
             await self._remember(route, tag, found, descriptor, durable=not same)
             return Served(descriptor, candidate.repository, Cached.HIT, candidate.upstream.name)
+        if self._spares(known, tag, candidate):
+            return Served(known.record.descriptor, known.repository, Cached.QUOTA, known.record.upstream)
         fetched, stored = await self._manifests.fetch((candidate,), descriptor.digest)
         if not stored:
             raise NoSpace("the tag moved, and its new manifest could not be stored")
         await self._remember(route, tag, found, fetched.value.descriptor)
         return Served(fetched.value.descriptor, candidate.repository, Cached.MISS, candidate.upstream.name)
+
+    def _spares(self, known: _Known, tag: Tag, candidate: Candidate) -> bool:
+        """Tell whether the copy, though the tag moved, is better served than renewed at the cost of a scarce pull.
+
+        The record stays as it is, so that the next question is a HEAD again.
+        """
+        upstream = candidate.upstream
+        left = upstream.pulls_left()
+        if not self._freshness.is_spent(left) or not self._is_bearable(known, tag):
+            return False
+        self._log.warn("{repository}:{tag} moved and is not fetched: {upstream} leaves {left} pulls",
+                       repository=str(known.repository), tag=tag.name, upstream=upstream.name, left=left)  # fmt: skip
+        return True
 
     async def _remember(
         self, route: Route, tag: Tag, found: Found[Any], descriptor: Descriptor, *, durable: bool = True
@@ -169,6 +205,22 @@ class Tags:
         except (OSError, NoSpace) as error:
             self._log.error("{tag} is not remembered: {error}", tag=f"{route.name}:{tag}", error=error)
 
-    def _is_fresh(self, record: TagRecord) -> bool:
-        age = self._now() - record.checked_at
-        return -_SKEW <= age < self._freshness.metadata_ttl
+    async def _forget(self, route: Route, tag: Tag, known: _Known) -> None:
+        """Remove the tag; the manifest and its right stay, for its digest and for other tags."""
+        self._log.info("{repository}:{tag} is forgotten: no upstream has it any more",
+                       repository=str(known.repository), tag=tag.name)  # fmt: skip
+        try:
+            await self._repositories.remove_tag(known.repository, tag.name)
+            await self._owners.forget(route, tag.name)
+        except (OSError, NoSpace) as error:
+            self._log.error("{tag} could not be forgotten: {error}", tag=f"{route.name}:{tag}", error=error)
+
+    def _is_fresh(self, repository: Repository, tag: Tag, record: TagRecord) -> bool:
+        return self._freshness.is_fresh(repository, tag.name, record, self._now())
+
+    def _is_told(self, repository: Repository, tag: Tag, record: TagRecord) -> bool:
+        """Tell whether a HEAD may be answered from the record alone, though its manifest is not stored."""
+        return not self._freshness.offline and self._is_fresh(repository, tag, record)
+
+    def _is_bearable(self, known: _Known, tag: Tag) -> bool:
+        return self._freshness.is_bearable(known.repository, tag.name, known.record, self._now())

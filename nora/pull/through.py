@@ -21,6 +21,9 @@ class StaleObserver(Protocol):
     def stale(self) -> None:
         """A stored copy was served though its freshness could not be confirmed."""
 
+    def spared(self) -> None:
+        """A stored copy was served though its tag moved, to spare the upstream's rate limit."""
+
 
 class PullThrough:
     """Everything that can be pulled; see `nora.pull.interfaces.Pull`."""
@@ -82,3 +85,5 @@ class PullThrough:
     def _observe(self, cached: Cached) -> None:
         if cached is Cached.STALE:
             self._observer.stale()
+        elif cached is Cached.QUOTA:
+            self._observer.spared()

@@ -167,6 +167,9 @@ class Repositories(Protocol):
     async def put_tag_upstream(self, name: str, tag: str, record: OwnerRecord) -> None:
         """Remember that."""
 
+    async def remove_tag_upstream(self, name: str, tag: str) -> bool:
+        """Forget that."""
+
 
 @attrs.frozen
 class Totals:

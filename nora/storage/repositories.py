@@ -119,6 +119,10 @@ class RecordedRepositories:
         """Remember that."""
         await self._records.put(tag_upstream_key(name, tag), _owner_value(record))
 
+    async def remove_tag_upstream(self, name: str, tag: str) -> bool:
+        """Forget that."""
+        return await self._records.remove(tag_upstream_key(name, tag))
+
     async def _get(self, key: str) -> dict[str, Any]:
         """Read a record's value; one that is not there is empty, and so lacks what it needs."""
         record = await self._records.get(key)

@@ -216,8 +216,11 @@ class _Appending:
     def open(self) -> int:
         """Open the file unless it is open, and give its descriptor."""
         if self._descriptor is None:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags, _MODE)
+            # Not blocking while it is opened: a pipe that nobody reads shall be an error, not a wait without end.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            descriptor = os.open(self._path, flags, _MODE)
+            os.set_blocking(descriptor, True)
+            self._descriptor = descriptor
         return self._descriptor
 
     def reopen(self) -> None:

@@ -90,6 +90,9 @@ class Metrics:
         self._credential_refused = self._counter(
             "nora_upstream_credential_refused_total", "Exchanges whose credential was refused.", "upstream"
         )
+        self._circuits = self._gauge(
+            "nora_upstream_circuit_open", "1 while the upstream is taken for dead, else 0.", "upstream"
+        )
 
     def _fills(self) -> None:
         self._fills_running = self._gauge("nora_fills_running", "Transfers into the store that run now.")
@@ -97,9 +100,16 @@ class Metrics:
             "nora_fills_total", "Transfers into the store that ended.", "result"
         )
         self._fills_resumed = self._counter(
-            "nora_fill_resumes_total", "Transfers resumed at the last good byte."
+            "nora_fill_resumes_total", "Transfers resumed at the last good byte.", "upstream"
         )
         self._stale = self._counter("nora_stale_total", "Answers from the cache that could not be confirmed.")
+        self._negative = self._counter(
+            "nora_negative_hits_total", "Answers of 404 from the memory of what no upstream has."
+        )
+        self._spared = self._counter(
+            "nora_spared_total",
+            "Answers from the cache though the tag moved, to spare an upstream's rate limit.",
+        )
         self._provisional = self._counter(
             "nora_provisional_total", "Names resolved while an earlier upstream could not answer."
         )
@@ -165,6 +175,10 @@ class Metrics:
         """Count an answer from the cache whose freshness could not be confirmed."""
         self._stale.inc()
 
+    def spared(self) -> None:
+        """Count a stored copy that was served though its tag moved, since few pulls are left."""
+        self._spared.inc()
+
     # What upstreams answer: the observer of `nora.upstream`.
 
     def answered(self, upstream: str, kind: str, outcome: str, seconds: float) -> None:
@@ -199,6 +213,10 @@ class Metrics:
         """Count a refusal of our credential at an upstream."""
         self._credential_refused.labels(upstream).inc()
 
+    def circuit(self, upstream: str, opened: bool) -> None:
+        """Tell whether an upstream's circuit is open."""
+        self._circuits.labels(upstream).set(1 if opened else 0)
+
     # What pull does.
 
     def fill_started(self) -> None:
@@ -210,9 +228,13 @@ class Metrics:
         self._fills_running.dec()
         self._fills_ended.labels(result).inc()
 
-    def fill_resumed(self) -> None:
-        """Count a transfer that was resumed at its last good byte."""
-        self._fills_resumed.inc()
+    def fill_resumed(self, upstream: str) -> None:
+        """Count a transfer that an upstream resumed at its last good byte."""
+        self._fills_resumed.labels(upstream).inc()
+
+    def negative_hit(self) -> None:
+        """Count a 404 that cost no upstream anything."""
+        self._negative.inc()
 
     def provisional(self) -> None:
         """Count a name resolved while an earlier upstream could not answer."""

@@ -165,7 +165,10 @@ class Client:
                 reactor=cast(Any, self._clock),
             )
         except Exception as failed:
-            raise self._explain(failed, Origin.of(url)) from None
+            explained = self._explain(failed, Origin.of(url))
+            if isinstance(explained, Unavailable) and not isinstance(explained, Unverified):
+                explained.answered = False
+            raise explained from None
         return response
 
     def _explain(self, failed: Exception, origin: Origin) -> Exception:

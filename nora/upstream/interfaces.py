@@ -9,6 +9,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from nora.oci import Descriptor, Digest, Manifest, Reference, Repository
+from nora.oci.errors import Unavailable
 
 
 class Incoming(Protocol):
@@ -40,6 +41,13 @@ class Incoming(Protocol):
         """Close the connection; `deliver`'s Deferred fails with `Broken`. Before `deliver`: drop the body."""
 
 
+class Breaker(Protocol):
+    """What a chain asks before it asks an upstream; see `nora.upstream.circuit`."""
+
+    def objection(self) -> Unavailable | None:
+        """Tell why the upstream is better not asked while another one is left; None when nothing speaks against it."""
+
+
 class Upstream(Protocol):
     """One remote registry.
 
@@ -52,6 +60,13 @@ class Upstream(Protocol):
     """What configuration and records call it: host and port of its URL unless configured."""
     namespace: str
     """The registry's name in image references, such as `docker.io`."""
+
+    @property
+    def circuit(self) -> Breaker:
+        """Its circuit breaker."""
+
+    def pulls_left(self) -> int | None:
+        """Tell how many more manifests its rate limit lets us GET, as it last said; None when it says nothing."""
 
     async def describe(self, repository: str, reference: Reference) -> Descriptor:
         """Ask for a manifest's descriptor: HEAD, and GET only where HEAD does not tell the digest."""

@@ -30,6 +30,9 @@ class Observer(Protocol):
     def credential_refused(self, upstream: str) -> None:
         """Tell that the upstream, or its token service, did not take our credential."""
 
+    def circuit(self, upstream: str, opened: bool) -> None:
+        """Tell that the upstream's circuit opened, or that it is closed: told once at the beginning, too."""
+
 
 class Unobserved:
     """An observer that nobody reads."""
@@ -47,4 +50,7 @@ class Unobserved:
         """Do nothing."""
 
     def credential_refused(self, upstream: str) -> None:
+        """Do nothing."""
+
+    def circuit(self, upstream: str, opened: bool) -> None:
         """Do nothing."""

@@ -7,8 +7,9 @@ parses, and a blob's framing is checked here while its digest is the reader's to
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -20,18 +21,20 @@ from twisted.web.iweb import IAgent
 
 from nora.concurrency import Background
 from nora.oci import ACCEPTED_MEDIA_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Manifest, Reference
-from nora.oci.errors import InvalidDigest, Limited, NoraError, Unverified
+from nora.oci.errors import InvalidDigest, Limited, NoraError, Unavailable, Unverified
 from nora.upstream.budget import within
+from nora.upstream.circuit import PROBE_TIMEOUT, Circuit
 from nora.upstream.client import Answer, Client
 from nora.upstream.credentials import Credential, Credentials, Source
 from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
 from nora.upstream.guard import Guard
 from nora.upstream.incoming import Transfer
-from nora.upstream.limits import Limits, parse_remaining
+from nora.upstream.limits import Limits
 from nora.upstream.login import Login, log_in
 from nora.upstream.observer import Observer, Unobserved
 from nora.upstream.origin import Origin
 from nora.upstream.outcomes import Absent, Attempt
+from nora.upstream.quota import Quota
 from nora.upstream.ranges import check_partial
 from nora.upstream.tokens import Fetched, Service, Tokens
 from nora.upstream.transport import BoundedPool, build_agent
@@ -62,7 +65,8 @@ class Registry:
 
     `proxy_timeout` bounds an exchange up to its response's headers, and then once more a manifest's body;
     `read_timeout` is the longest silence in a blob's; both in seconds. `source` is where our credential is kept, and
-    `realms` the further hosts of token services that it may go to. Raises `ValueError` for a URL that cannot be one.
+    `realms` the further hosts of token services that it may go to; `twin_of` is the same registry asked in another way,
+    whose circuit counts for both. Raises `ValueError` for a URL that cannot be one.
     """
 
     anonymous: Registry | None = None
@@ -81,8 +85,10 @@ class Registry:
         guard: Guard | None = None,
         pool: BoundedPool | None = None,
         observer: Observer | None = None,
+        random: Callable[[], float] = random.random,
         source: Source | None = None,
         realms: Iterable[str] = (),
+        twin_of: Registry | None = None,
     ) -> None:
         origin = Origin.of(url)
         self.name = name
@@ -96,7 +102,13 @@ class Registry:
         self._observer: Observer = Unobserved() if observer is None else observer
         self._background = Background()
         self._limits = Limits(clock)
+        self._quota = Quota(clock)
         self._state = State()
+        if twin_of is None:
+            self._circuit = Circuit(clock, random, self._background, self._probe, self._circuit_changed)
+            self._circuit_changed(False)
+        else:
+            self._circuit = twin_of.circuit
         self._client = Client(HTTPClient(agent, _NoCookies()), clock, guard)
         tokens = Tokens(self._fetch_token, clock, self._background, self._token_asked, self._log_in)
         self._login: Login | None = None
@@ -105,14 +117,24 @@ class Registry:
             self._login = Login(credentials, origin, realms)
         self._exchange = Exchange(self._client, tokens, origin, clock, self._login)
 
+    @property
+    def circuit(self) -> Circuit:
+        """As `Upstream.circuit`."""
+        return self._circuit
+
     def state(self) -> State:
         """Tell how it has done lately."""
         return self._state
 
     async def close(self) -> None:
         """Close what is idle, and keep no connection any more. Exchanges under way go on."""
+        self._circuit.retire()
         if self._pool is not None:
             await self._pool.close()
+
+    def pulls_left(self) -> int | None:
+        """As `Upstream.pulls_left`."""
+        return self._quota.left()
 
     async def describe(self, repository: str, reference: Reference) -> Descriptor:
         """As `Upstream.describe`."""
@@ -195,11 +217,33 @@ class Registry:
         """Put one question within the budget."""
         repository = path.rpartition("/")[0].rpartition("/")[0]
         work = self._exchange.ask(method, f"{self._base}/v2/{path}", repository, headers)
-        return await within(self._clock, self._proxy_timeout, work, late=Answer.abort)
+        since = self._clock.seconds()
+        try:
+            answer = await within(self._clock, self._proxy_timeout, work, late=Answer.abort)
+        except NoraError as error:
+            self._circuit.failed(error, since)
+            raise
+        if answer.status >= 500:
+            self._circuit.faulted(answer.status, repository, since)
+        else:
+            self._circuit.succeeded()
+        return answer
+
+    async def _probe(self) -> None:
+        """Ask what any registry answers, in whatever way; raises when it does not, or with a 5xx."""
+        asking = self._client.request("GET", f"{self._base}/v2/", {})
+        timeout = min(self._proxy_timeout, PROBE_TIMEOUT)
+        answer = await within(self._clock, timeout, asking, late=Answer.abort)
+        await answer.drain()
+        if answer.status >= 500:
+            raise Unavailable(f"it answered {answer.status}")
+
+    def _circuit_changed(self, opened: bool) -> None:
+        self._observer.circuit(self.name, opened)
 
     async def _require(self, answer: Answer) -> None:
         """Raise what `answer` means unless it is a 200; then its body is ended too."""
-        remaining = parse_remaining(answer.header("ratelimit-remaining"))
+        remaining = self._quota.hear(answer.header("ratelimit-remaining"))
         if remaining is not None:
             self._observer.quota(self.name, remaining)
         if answer.status == 200:
@@ -318,7 +362,7 @@ def build_registry(
     guard = Guard(Origin.of(url).host)
     agent, pool = build_agent(reactor, guard, connect_timeout, ca_file, pseudonym or make_pseudonym())
 
-    def build(source: Source | None) -> Registry:
+    def build(source: Source | None, twin_of: Registry | None = None) -> Registry:
         return Registry(
             name=name,
             namespace=namespace,
@@ -332,9 +376,10 @@ def build_registry(
             observer=observer,
             source=source,
             realms=realms,
+            twin_of=twin_of,
         )
 
     registry = build(source)
     if source is not None:
-        registry.anonymous = build(None)
+        registry.anonymous = build(None, registry)
     return registry

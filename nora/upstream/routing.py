@@ -7,6 +7,8 @@ The first rule that fits counts:
 2. The first component is a namespace or a prefix: that chain. One with a dot that is neither means another registry.
 3. Unqualified: every upstream, in the order of the configuration.
 
+An upstream that excludes the name, as it is called there, is no candidate by any of them.
+
 Nothing is looked up here: what is hosted, and who owns an unqualified name, records tell (`nora.pull`).
 """
 
@@ -45,12 +47,28 @@ def namespace_of(url: str) -> str:
     return canonical_host(Origin.of(url).netloc)
 
 
+def _matcher(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(fnmatch.translate(pattern)) for pattern in patterns)
+
+
 @attrs.frozen
 class RoutedUpstream:
-    """An upstream and the one-component `prefix` that also names its chain, if any."""
+    """An upstream, the one-component `prefix` that also names its chain, and the names that it is asked for.
+
+    `include` and `exclude` are patterns of names at that upstream (`*` matches any characters, slashes too). Without
+    `include` it is asked for every name that `exclude` does not match.
+    """
 
     upstream: Upstream
     prefix: str | None = None
+    include: tuple[re.Pattern[str], ...] = attrs.field(default=(), converter=_matcher)
+    exclude: tuple[re.Pattern[str], ...] = attrs.field(default=(), converter=_matcher)
+
+    def takes(self, name: str) -> bool:
+        """Tell whether this upstream may be asked for `name`, as it is called there."""
+        if any(pattern.match(name) for pattern in self.exclude):
+            return False
+        return not self.include or any(pattern.match(name) for pattern in self.include)
 
 
 class Routing:
@@ -72,16 +90,16 @@ class Routing:
     ) -> None:
         if default_action not in ("allow", "deny"):
             raise ValueError("default_action is allow or deny")
-        self._all = tuple(each.upstream for each in upstreams)
+        self._all = tuple(upstreams)
         self._own = frozenset(canonical_host(host) for host in own_hosts)
         self._deny = default_action == "deny"
-        self._hosted = tuple(re.compile(fnmatch.translate(pattern)) for pattern in hosted)
-        self._chains: dict[str, list[Upstream]] = {}
-        for upstream in self._all:
-            namespace = canonical_host(upstream.namespace)
+        self._hosted = _matcher(hosted)
+        self._chains: dict[str, list[RoutedUpstream]] = {}
+        for each in self._all:
+            namespace = canonical_host(each.upstream.namespace)
             if namespace == LOCAL:
                 raise ValueError(f"the namespace {LOCAL} is reserved for what is pushed here")
-            self._chains.setdefault(namespace, []).append(upstream)
+            self._chains.setdefault(namespace, []).append(each)
         self._named: dict[str, str] = {namespace: namespace for namespace in self._chains}
         for each in upstreams:
             if each.prefix is not None:
@@ -90,8 +108,8 @@ class Routing:
     def route(self, name: str, ns: str | None = None) -> Route:
         """Resolve `name`, and `ns` as the client sent it.
 
-        Raises `InvalidName`; `NameUnknown` for a namespace that is none of ours; `Denied` where `default_action` says
-        so.
+        Raises `InvalidName`; `NameUnknown` for a namespace that is none of ours, or whose upstreams all exclude the
+        name; `Denied` where `default_action` says so.
         """
         check_name(name)
         if ns is not None and canonical_host(ns) not in self._own:
@@ -130,8 +148,15 @@ class Routing:
         return self._chain(name, namespace, inner, ns)
 
     def _chain(self, name: str, namespace: str, inner: str, ns: str | None) -> Route:
-        chain = self._chains[namespace]
-        return Route(name, tuple(_candidate(upstream, inner) for upstream in chain), True, ns)
+        candidates = _candidates(
+            (each, _repository(each.upstream, inner)) for each in self._chains[namespace]
+        )
+        if not candidates:
+            raise NameUnknown(
+                f"this registry's upstreams for {namespace} exclude the name",
+                {"namespace": namespace, "name": inner},
+            )
+        return Route(name, candidates, True, ns)
 
     def _unqualified(self, name: str) -> Route:
         if self.is_hosted(name):
@@ -140,17 +165,25 @@ class Routing:
             raise Denied(
                 "only what is hosted here, or named with its registry, may be pulled", {"name": name}
             )
-        candidates = []
-        for upstream in self._all:
+        places = []
+        for each in self._all:
             try:
-                candidates.append(_candidate(upstream, name))
+                places.append((each, _repository(each.upstream, name)))
             except InvalidName:  # too long once `library/` is before it: that upstream cannot have it
                 continue
-        return Route(name, tuple(candidates), False)
+        return Route(name, _candidates(places), False)
 
 
-def _candidate(upstream: Upstream, name: str) -> Candidate:
+def _candidates(places: Iterable[tuple[RoutedUpstream, Repository]]) -> tuple[Candidate, ...]:
+    """Keep the places whose upstream may be asked for what the repository is called there."""
+    return tuple(
+        Candidate(repository, each.upstream) for each, repository in places if each.takes(repository.name)
+    )
+
+
+def _repository(upstream: Upstream, name: str) -> Repository:
+    """Tell what `name` is called at `upstream`."""
     namespace = canonical_host(upstream.namespace)
     if namespace == DOCKER_HUB and "/" not in name:
         name = f"library/{name}"
-    return Candidate(Repository(namespace, check_name(name)), upstream)
+    return Repository(namespace, check_name(name))

@@ -23,6 +23,7 @@ CACHE_STATUS: Mapping[Cached, bytes] = MappingProxyType(
     {
         Cached.HIT: b"nora; hit",
         Cached.STALE: b"nora; hit; detail=stale",
+        Cached.QUOTA: b"nora; hit; detail=quota",
         Cached.MISS: b"nora; fwd=miss; stored",
         Cached.FOLLOWED: b"nora; fwd=miss; collapsed; stored",
         Cached.BYPASS: b"nora; fwd=miss; detail=bypass",
@@ -94,7 +95,7 @@ def _common(request: RegistryRequest, served: Served[Any], digest: Digest, names
     request.setHeader(b"Docker-Content-Digest", str(digest).encode("ascii"))
     request.setHeader(b"ETag", etag(digest).encode("ascii"))
     status = CACHE_STATUS[served.cached]
-    if request.method == b"HEAD" and served.cached not in (Cached.HIT, Cached.STALE):
+    if request.method == b"HEAD" and not served.cached.stored:
         status = _HEAD_MISS
     request.setHeader(b"Cache-Status", status)
     if namespace is not None:

@@ -21,7 +21,7 @@ from nora.web import errors
 from nora.web.requests import RegistryRequest
 
 Health = Callable[[], Coroutine[Any, Any, Mapping[str, object]]]
-"""Tells what `/health` shows: `uptime`, `store` and `upstreams`."""
+"""Tells what `/health` shows: `uptime`, `store`, `upstreams` and `warnings`."""
 
 
 class Page(Resource):

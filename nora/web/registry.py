@@ -250,7 +250,7 @@ class Registry:
 
     def _count(self, served: Served[Answer]) -> None:
         if not answers.is_index(served.content.descriptor.media_type):
-            self._metrics.pulled(served.cached in (answers.Cached.HIT, answers.Cached.STALE))
+            self._metrics.pulled(served.cached.stored)
 
 
 class _Entrance(Resource):

@@ -94,6 +94,9 @@ class RepositoriesContract(_Base):
         self.assertEqual(self.successResultOf(self.repositories.tag_upstream("team/nginx", "1")), other)
         self.assertIsNone(self.successResultOf(self.repositories.owner("team")))
         self.assertIsNone(self.successResultOf(self.repositories.tag_upstream("team/nginx", "2")))
+        self.assertTrue(self.successResultOf(self.repositories.remove_tag_upstream("team/nginx", "1")))
+        self.assertFalse(self.successResultOf(self.repositories.remove_tag_upstream("team/nginx", "1")))
+        self.assertIsNone(self.successResultOf(self.repositories.tag_upstream("team/nginx", "1")))
 
     def test_malformed_records_are_none(self) -> None:
         """A record that lacks a field, or has one that is not what it should be, is none."""

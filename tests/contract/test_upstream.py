@@ -53,6 +53,10 @@ class UpstreamContract(_Base):
         """Let bodies of blobs stop before their end, without an end."""
         raise NotImplementedError
 
+    def limit(self, left: int) -> None:
+        """Let the upstream tell from now on that so many pulls are left."""
+        raise NotImplementedError
+
     def digest(self, data: bytes = LAYER) -> Digest:
         return Digest.of(data)
 
@@ -73,6 +77,10 @@ class UpstreamContract(_Base):
         self.assertTrue(self.upstream.name)
         self.assertTrue(self.upstream.namespace)
 
+    async def test_circuit(self) -> None:
+        """Nothing speaks against asking one of which nothing bad is known."""
+        self.assertIsNone(self.upstream.circuit.objection())
+
     async def test_manifest(self) -> None:
         """A manifest comes byte for byte, by tag and by digest."""
         for reference in (TAG, IMAGE.digest):
@@ -86,6 +94,14 @@ class UpstreamContract(_Base):
                 await self.upstream.describe(REPOSITORY, reference),
                 Descriptor(IMAGE.media_type, IMAGE.digest, len(IMAGE.manifest)),
             )
+
+    async def test_pulls_left(self) -> None:
+        """What is left of a rate limit is what the upstream said last, with a HEAD too; before that it is not known."""
+        self.assertIsNone(self.upstream.pulls_left())
+        for left in (7, 0):
+            self.limit(left)
+            await self.upstream.describe(REPOSITORY, TAG)
+            self.assertEqual(self.upstream.pulls_left(), left)
 
     async def test_blob(self) -> None:
         """A blob comes whole, with its size told before."""
@@ -226,6 +242,10 @@ class RegistryTests(UpstreamContract, UpstreamTestCase):
         """Stall."""
         self.fake_upstream.fault("/v2/*/blobs/*", Fault(stall=1000))
 
+    def limit(self, left: int) -> None:
+        """Tell it as Docker Hub does."""
+        self.fake_upstream.fault("*", Fault(headers=(("RateLimit-Remaining", f"{left};w=21600"),)))
+
 
 class ScriptedTests(UpstreamContract, TestCase):
     """The fake in memory."""
@@ -257,3 +277,7 @@ class ScriptedTests(UpstreamContract, TestCase):
     def hold_bodies(self) -> None:
         """Wait for the test."""
         self.upstream.held = True
+
+    def limit(self, left: int) -> None:
+        """Tell it."""
+        self.upstream.left = left

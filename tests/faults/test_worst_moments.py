@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.trial.unittest import SynchronousTestCase
 
 from nora.access import ANONYMOUS
 from nora.oci import Digest
 from nora.oci.errors import BlobUnknown, NoraError, NoSpace, Unverified
 from nora.pull.fills import Fills
-from nora.pull.interfaces import Content, Reader, Served
+from nora.pull.interfaces import Served
 from nora.pull.leading import Limits
-from nora.upstream.interfaces import Route
-from tests.support.pulling import MIB, NAME, Pulling, qualified, read_all
+from tests.support.blob_case import RANDOM, BlobTestCase
+from tests.support.pulling import MIB, NAME, Pulling, qualified
 from tests.support.scripted import ScriptedUpstream
 from tests.support.storage_fakes import ImmediateDisk, SteppedDisk, temporary_folder
-
-RANDOM = b"".join(i.to_bytes(4, "big") for i in range(3 * MIB // 4))
 
 
 def descriptors() -> int:
@@ -42,43 +39,7 @@ class FillingDisk(ImmediateDisk):
         return super().run(work, *arguments)
 
 
-class WorstCase(SynchronousTestCase):
-    """A store, an upstream with one blob of 3 MiB, and a route to it."""
-
-    def setUp(self) -> None:
-        """Begin with an empty store."""
-        self.root = self.mktemp()
-        self.hub = ScriptedUpstream()
-        self.digest = self.hub.add_blob(NAME, RANDOM)
-        self.here = self.process()
-        self.route = qualified([self.hub])
-
-    def process(self, **options: object) -> Pulling:
-        """Begin one more process on the store."""
-        process = Pulling(self.root, **options)  # type: ignore[arg-type]
-        self.addCleanup(process.close)
-        return process
-
-    def get(self, process: Pulling | None = None, route: Route | None = None) -> Deferred[Served[Content]]:
-        """Ask for the blob."""
-        pull = (process or self.here).pull
-        return Deferred.fromCoroutine(pull.blob(route or self.route, self.digest, ANONYMOUS))
-
-    def read(self, served: Served[Content], start: int = 0, stop: int | None = None) -> Deferred[bytes]:
-        """Read it as a copying client does."""
-        return Deferred.fromCoroutine(read_all(served.content, start, stop))
-
-    def reader(self, served: Served[Content], start: int = 0, stop: int | None = None) -> Reader:
-        """Give a reader of it."""
-        end = served.content.size if stop is None else stop
-        return self.successResultOf(Deferred.fromCoroutine(served.content.reader(start, end)))
-
-    def part(self) -> Path:
-        """Tell where it grows."""
-        return Path(self.here.layout.part(self.digest))
-
-
-class WrongBytesTests(WorstCase):
+class WrongBytesTests(BlobTestCase):
     """A wrong byte never looks like a right one."""
 
     def test_far_range_is_checked(self) -> None:
@@ -181,7 +142,7 @@ class WrongBytesTests(WorstCase):
         return got[0]
 
 
-class RightsTests(WorstCase):
+class RightsTests(BlobTestCase):
     """The right to read is per repository, whatever else happens."""
 
     def test_published_while_queued(self) -> None:
@@ -232,7 +193,7 @@ class RightsTests(WorstCase):
         self.assertEqual(self.successResultOf(mine).upstream, "hub")
 
 
-class NoSpaceTests(WorstCase):
+class NoSpaceTests(BlobTestCase):
     """No space costs the cache, never the answer."""
 
     def setUp(self) -> None:
@@ -294,7 +255,7 @@ class NoSpaceTests(WorstCase):
         reader.close()
 
 
-class LeftoverTests(WorstCase):
+class LeftoverTests(BlobTestCase):
     """What a killed process left does not stand in the way."""
 
     def test_read_only_part(self) -> None:
@@ -313,7 +274,7 @@ class LeftoverTests(WorstCase):
         self.assertEqual(self.successResultOf(self.read(served)), RANDOM)
 
 
-class LeakTests(WorstCase):
+class LeakTests(BlobTestCase):
     """Descriptors are closed whatever happens."""
 
     def test_change_of_file_cancelled(self) -> None:
@@ -353,7 +314,7 @@ class LeakTests(WorstCase):
         self.assertEqual(len(process.fills), 0)
 
 
-class StarvationTests(WorstCase):
+class StarvationTests(BlobTestCase):
     """One bad upstream does not take the others' turns."""
 
     def test_hung_upstream(self) -> None:
@@ -373,12 +334,13 @@ class StarvationTests(WorstCase):
         hung.hung = Deferred()
         for i in range(4):
             digest = hung.add_blob(NAME, b"%d" % i)
-            Deferred.fromCoroutine(process.pull.blob(qualified([hung]), digest, ANONYMOUS))
+            waiting = Deferred.fromCoroutine(process.pull.blob(qualified([hung]), digest, ANONYMOUS))
+            self.addCleanup(waiting.addErrback, lambda _: None)
         served = self.get(process)
         self.assertEqual(self.successResultOf(self.read(self.successResultOf(served))), RANDOM)
 
 
-class ResumeTests(WorstCase):
+class ResumeTests(BlobTestCase):
     """Resumption."""
 
     def test_size_learned_on_resumption(self) -> None:

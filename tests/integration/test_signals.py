@@ -69,6 +69,30 @@ def test_hangup_applies_the_new_configuration(
     assert nora.process.status is None
 
 
+def test_hangup_goes_offline(nora: Nora, relay: Relay, thing: Image) -> None:
+    """SIGHUP takes over `offline`: what is stored is served, what is not is 404 at once, and nobody is connected to."""
+    assert asks_upstream(nora, relay)
+    blob = f"/v2/library/thing/blobs/{thing.config.digest}"
+    missing = f"/v2/library/thing/blobs/{thing.layers[0].digest}"
+    wait_for(lambda: nora.get(blob).headers["Cache-Status"] == "nora; hit", "the stored blob")
+    nora.configure(tables(relay), {"docker": {"metadata_ttl": 0, "offline": True}})
+    nora.signal(signal.SIGHUP)
+    wait_for(lambda: nora.get("/v2/library/other/manifests/1").body.count(b"offline"), "being offline")
+    relay.forget()
+    connections = relay.connections
+    for method in ("GET", "HEAD"):
+        for path in (_MANIFEST, blob):
+            reply = nora.get(path, method=method)
+            assert (reply.status, reply.headers["Cache-Status"]) == (200, "nora; hit")
+        assert nora.get(missing, method=method).status == 404
+        assert nora.get("/v2/library/thing/manifests/none", method=method).status == 404
+    assert (relay.seen, relay.connections) == ([], connections)
+
+    nora.configure(tables(relay), {"docker": {"metadata_ttl": 0}})
+    nora.signal(signal.SIGHUP)
+    wait_for(lambda: asks_upstream(nora, relay), "being online again")
+
+
 def test_hangup_with_a_broken_file_keeps_the_old(nora: Nora, relay: Relay) -> None:
     """SIGHUP with a mistake in the file names the mistake in the log, and all stays as it was."""
     assert asks_upstream(nora, relay)

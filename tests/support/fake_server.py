@@ -84,7 +84,7 @@ class Seen:
 
 def serve(upstream: FakeUpstream) -> Factory:
     """Make the factory that answers for `upstream`."""
-    site = server.Site(_Root(upstream), timeout=600)
+    site = server.Site(_Root(upstream), timeout=600, reactor=upstream.reactor)
     site.requestFactory = _Request
     return _Doorman(upstream, site)
 

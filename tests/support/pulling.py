@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.internet.task import Clock
 
 from nora.concurrency import Background
 from nora.oci import Repository
+from nora.pull.absences import Absences
 from nora.pull.blobs import BlobPull
 from nora.pull.fills import Fills
+from nora.pull.freshness import Freshness
 from nora.pull.interfaces import Content
 from nora.pull.leading import Limits
 from nora.pull.manifests import Manifests
 from nora.pull.owners import Owners
-from nora.pull.tags import Freshness, Tags
+from nora.pull.tags import Tags
 from nora.pull.through import PullThrough
 from nora.storage.blobs import DiskBlobs
 from nora.storage.interfaces import Disk
@@ -48,7 +51,7 @@ class Counts:
         """Count by result."""
         self._count(result)
 
-    def fill_resumed(self) -> None:
+    def fill_resumed(self, upstream: str) -> None:
         """Count."""
         self._count("resumed")
 
@@ -56,9 +59,17 @@ class Counts:
         """Count."""
         self._count("provisional")
 
+    def negative_hit(self) -> None:
+        """Count."""
+        self._count("negative")
+
     def stale(self) -> None:
         """Count."""
         self._count("stale")
+
+    def spared(self) -> None:
+        """Count."""
+        self._count("spared")
 
 
 class Pulling:
@@ -74,6 +85,8 @@ class Pulling:
         fallback: str = "image",
         max_blob_size: int = 1 << 40,
         max_fills: int = 8,
+        negative_ttl: float = 0.0,
+        **freshness: Any,
     ) -> None:
         self.clock = clock or Clock()
         self.counts = Counts()
@@ -92,7 +105,8 @@ class Pulling:
         )
         self.background = Background()
         self.owners = Owners(self.repositories, self.clock.seconds, fallback, self.counts)
-        self.manifests = Manifests(self.blobs, self.repositories, self.index, self.background)
+        self.absences = Absences(self.clock, negative_ttl, self.counts)
+        self.manifests = Manifests(self.blobs, self.repositories, self.index, self.background, self.absences)
         self.tags = Tags(
             self.repositories,
             self.manifests,
@@ -101,10 +115,17 @@ class Pulling:
             self.background,
             self.clock,
             self.clock.seconds,
-            Freshness(ttl, 2.0),
+            Freshness(ttl, 2.0, **freshness),
         )
         pull = BlobPull(
-            self.blobs, self.repositories, self.index, self.disk, self.fills, self.owners, self.background
+            self.blobs,
+            self.repositories,
+            self.index,
+            self.disk,
+            self.fills,
+            self.owners,
+            self.background,
+            self.absences,
         )
         self.pull = PullThrough(self.manifests, self.tags, pull, self.owners, self.counts)
 

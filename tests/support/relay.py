@@ -48,6 +48,8 @@ class Relay:
 
     def __init__(self, target: int) -> None:
         self.seen: list[Seen] = []
+        self.connections = 0
+        """Connections accepted so far."""
         self.rate: int | None = None
         self.cut_after: int | None = None
         self._hold_after: int | None = None
@@ -119,6 +121,11 @@ class Relay:
 
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                with relay._lock:
+                    relay.connections += 1
+                super().setup()
 
             def do_GET(self) -> None:
                 if ended.is_set():

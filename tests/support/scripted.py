@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from nora.oci import Descriptor, Digest, Manifest, Reference
-from nora.oci.errors import Broken, NoraError
+from nora.oci.errors import Broken, NoraError, Unavailable
 from nora.upstream.outcomes import Absent
 
 CHUNK = 64 * 1024
@@ -89,15 +89,29 @@ class ScriptedIncoming:
             self._done.errback(Failure(error))
 
 
+class ScriptedBreaker:
+    """A circuit that a test opens and closes by hand."""
+
+    def __init__(self) -> None:
+        self.opened = False
+
+    def objection(self) -> Unavailable | None:
+        """Object while it is open."""
+        return Unavailable("circuit open: by hand") if self.opened else None
+
+
 class ScriptedUpstream:
     """One upstream. `blobs` and `manifests` are what it has; `error` is what it raises in place of any answer."""
 
     def __init__(self, name: str = "hub", namespace: str = "docker.io") -> None:
         self.name = name
         self.namespace = namespace
+        self.circuit = ScriptedBreaker()
         self.blobs: dict[tuple[str, Digest], bytes] = {}
         self.manifests: dict[tuple[str, Reference], Manifest] = {}
         self.error: NoraError | None = None
+        self.left: int | None = None
+        """The pulls left of its rate limit."""
         self.held = False
         """Transfers wait for the test to `send` and `release`."""
         self.hung: Deferred[None] | None = None
@@ -121,6 +135,10 @@ class ScriptedUpstream:
             await waiting
         if self.error is not None:
             raise self.error
+
+    def pulls_left(self) -> int | None:
+        """Tell the pulls left."""
+        return self.left
 
     async def describe(self, repository: str, reference: Reference) -> Descriptor:
         """HEAD of a manifest."""

@@ -36,6 +36,7 @@ class Notes:
         self.tokens = 0
         self.remaining: list[int] = []
         self.refused = 0
+        self.circuits: list[bool] = []
 
     def answered(self, upstream: str, kind: str, outcome: str, seconds: float) -> None:
         """Keep it."""
@@ -57,6 +58,10 @@ class Notes:
     def credential_refused(self, upstream: str) -> None:
         """Count it."""
         self.refused += 1
+
+    def circuit(self, upstream: str, opened: bool) -> None:
+        """Keep it."""
+        self.circuits.append(opened)
 
 
 class _Silent(Protocol):

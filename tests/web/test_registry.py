@@ -205,7 +205,11 @@ class ManifestTests(SiteTestCase):
         """HEAD asks for the descriptor alone, tells the length, and is no pull."""
         digest = self.pull.add_manifest(BODY, OCI_MANIFEST, "latest")
         client = await self.client()
-        for cached, told in ((Cached.HIT, "nora; hit"), (Cached.MISS, "nora; fwd=miss")):
+        for cached, told in (
+            (Cached.HIT, "nora; hit"),
+            (Cached.QUOTA, "nora; hit; detail=quota"),
+            (Cached.MISS, "nora; fwd=miss"),
+        ):
             self.pull.cached = cached
             reply = await client.ask("HEAD", "/v2/x/manifests/latest")
             self.assertEqual((reply.status, reply.headers["content-length"]), (200, str(len(BODY))))
@@ -221,6 +225,7 @@ class ManifestTests(SiteTestCase):
         for cached, told in (
             (Cached.HIT, "nora; hit"),
             (Cached.STALE, "nora; hit; detail=stale"),
+            (Cached.QUOTA, "nora; hit; detail=quota"),
             (Cached.MISS, "nora; fwd=miss; stored"),
             (Cached.FOLLOWED, "nora; fwd=miss; collapsed; stored"),
             (Cached.BYPASS, "nora; fwd=miss; detail=bypass"),
@@ -228,8 +233,8 @@ class ManifestTests(SiteTestCase):
             self.pull.cached = cached
             reply = await self.ask("GET", "/v2/x/manifests/1")
             self.assertEqual(reply.headers["cache-status"], told)
-        self.assertEqual(self.count("nora_docker_downloads_total"), 5)
-        self.assertEqual(self.count("nora_cache_hits_total"), 2)
+        self.assertEqual(self.count("nora_docker_downloads_total"), 6)
+        self.assertEqual(self.count("nora_cache_hits_total"), 3)
         self.assertEqual(self.count("nora_cache_misses_total"), 3)
 
     async def test_an_index_is_no_pull(self) -> None:

@@ -37,6 +37,8 @@ def literal(value: object) -> str:
 def default(key: Key) -> str:
     if key.shown is not None:
         return key.shown
+    if key.tables is not None and not key.default:
+        return "none"
     if key.tables is not None:
         return f"one upstream, `{','.join(upstream.url for upstream in key.default)}`"
     return f"`{literal(key.kind.write(key.default))}`"
@@ -56,14 +58,16 @@ def entry(key: Key) -> str:
 
 
 def sample_line(key: Key) -> str:
-    """Write the line of the sample that sets a key to its default."""
+    """Write the line of the sample that sets a key to its default, or shows it where no default can be set."""
     config = Config()
     section, _, inner = key.section.partition(".")
-    owner = config.docker.upstreams[0] if inner else getattr(config, section)
-    value = table_of(owner, key.section)[key.name]
+    tables = getattr(config.docker, inner) if inner else (getattr(config, section),)
+    if not tables:
+        return f"{key.name} = {literal(key.example)}"
+    value = table_of(tables[0], key.section)[key.name]
     if key.kind.allows.startswith("a path") and value:
         value = f"./{Path(value).relative_to(Path.cwd())}"
-    return f"{key.name} = {literal(value)}"
+    return f"#{key.name} = {literal(value)}"
 
 
 def words(text: str) -> str:
@@ -118,14 +122,14 @@ class SampleTests(SynchronousTestCase):
         text = re.sub(r"^#(?=\[\[|[a-z_]+ = )", "", SAMPLE, flags=re.MULTILINE)
         self.assertEqual(self._load(text), Config())
         document = toml.loads(text)
-        upstream = document["docker"]["upstreams"][0]
         for key in all_keys():
             section, _, inner = key.section.partition(".")
-            self.assertIn(key.name, upstream if inner else document[section])
+            for table in document[section][inner] if inner else [document[section]]:
+                self.assertIn(key.name, table)
 
     def test_every_key_has_its_meaning(self) -> None:
         """Each key stands as a comment with its default, under its meaning."""
         sample = words(SAMPLE)
         for key in all_keys():
-            line = f"#[[{key.dotted}]]" if key.tables else f"#{sample_line(key)}"
+            line = f"#[[{key.dotted}]]" if key.tables and key.default else sample_line(key)
             self.assertIn(words(f"{key.meaning} {line}"), sample)

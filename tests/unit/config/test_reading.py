@@ -280,6 +280,7 @@ class MistakeTests(ReadingCase):
                     "NORA_DOCKER_UPSTREAMS_1_NAME",
                     "NORA_DOCKER_UPSTREAMS_2_URL",
                     "NORA_DOCKER_UPSTREAMS_0_",
+                    "NORA_DOCKER_FRESHNESS_1_TTL",
                     "NORA_\n",
                 ]
             ),
@@ -472,3 +473,61 @@ def _literal(value: object) -> str:
         if value == str(value)
         else str(value)
     )
+
+
+class FreshnessTests(ReadingCase):
+    """`[[docker.freshness]]`: another list of tables, by the same rules."""
+
+    def rules(self, config: Config) -> list[tuple[str, float]]:
+        return [(rule.match, rule.ttl) for rule in config.docker.freshness]
+
+    def test_tables(self) -> None:
+        """Each table is a pattern and its time; without any there are none."""
+        text = """
+            [[docker.freshness]]
+            match = "*:latest"
+            ttl = 60
+            [[docker.freshness]]
+            match = "ghcr.io/team/App:v?"
+            ttl = "never"
+        """
+        self.assertEqual(
+            self.rules(self.load(text)), [("*:latest", 60), ("ghcr.io/team/App:v?", float("inf"))]
+        )
+        self.assertEqual(load(None, {}).docker.freshness, ())
+        self.assertEqual(self.rules(self.load(text, {"NORA_DOCKER_FRESHNESS": ""})), [])
+
+    def test_variables(self) -> None:
+        """One variable lists the patterns, those with a number set their times, over the file's too."""
+        environ = {
+            "NORA_DOCKER_FRESHNESS": "*:latest,team/*",
+            "NORA_DOCKER_FRESHNESS_1_TTL": "0",
+            "NORA_DOCKER_FRESHNESS_2_TTL": "never",
+        }
+        self.assertEqual(self.rules(load(None, environ)), [("*:latest", 0), ("team/*", float("inf"))])
+        text = "[[docker.freshness]]\nmatch = 'a:*'\nttl = 1"
+        config = self.load(text, {"NORA_DOCKER_FRESHNESS_1_MATCH": "b:*"})
+        self.assertEqual(self.rules(config), [("b:*", 1)])
+
+    def test_mistakes(self) -> None:
+        """Both keys must be given, a pattern counts once, and each is bounded."""
+        missing = 'must be given: a number of seconds from 0 to 315360000, or "never"'
+        self.assertEqual(
+            self.mistakes("", {"NORA_DOCKER_FRESHNESS": "*"}), [f"NORA_DOCKER_FRESHNESS[1].ttl: {missing}"]
+        )
+        both = "match = '*'\nttl = 1"
+        [line] = self.mistakes(f"[[docker.freshness]]\n{both}\n[[docker.freshness]]\n{both}")
+        self.assertIn('docker.freshness[2].match: "*": must not be that of rule 1 too', line)
+        self.assertEqual(len(self.mistakes("[[docker.freshness]]\nname = 'x'")), 3)
+        counted = {"NORA_DOCKER_FRESHNESS_1_TTL": "1"}
+        self.assertIn("the number of docker.freshness, which is 0", self.mistakes("", counted)[0])
+        for pattern in ("", "a b", "x" * 641, "[a]*", "-a"):
+            [line] = self.mistakes(f"[[docker.freshness]]\nmatch = '{pattern}'\nttl = 1")
+            self.assertIn("must be an image and tag in which * may stand for", line)
+
+    def test_forgets(self) -> None:
+        """Each of the two keys says for its own outcome whether a tag is forgotten."""
+        self.assertEqual(load(None, {}).docker.forgets, frozenset())
+        denied = self.load('[docker]\non_upstream_denied = "forget"').docker
+        self.assertEqual(denied.forgets, {"denied"})
+        self.assertEqual(load(None, {"NORA_DOCKER_ON_UPSTREAM_DELETE": "forget"}).docker.forgets, {"absent"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from nora.config import Config, Secret, UpstreamConfig, dump, kinds, load, texts
+from nora.config.freshness import FreshnessConfig
 from nora.config.keys import key, keys_of
 from nora.config.kinds import Kind
 from nora.config.values import sections
@@ -33,6 +35,7 @@ BY_KIND: dict[type, st.SearchStrategy[Any]] = {
     texts.Pattern: LABELS.map(lambda label: f"{label}/*"),
     texts.UserAndPassword: st.nothing(),  # what is written of it does not read back
     texts.User: PRINTABLE.map(lambda text: text.replace(":", ";")),
+    texts.TagPattern: st.from_regex(r"[A-Za-z0-9*?][A-Za-z0-9*?._:/-]{0,20}", fullmatch=True),
     texts.Origin: st.builds("{}://{}".format, st.sampled_from(["http", "https"]), NAMES),
 }
 
@@ -51,6 +54,12 @@ def allowed(kind: Kind) -> st.SearchStrategy[Any]:
     return BY_KIND[type(kind)]
 
 
+APART: dict[type, tuple[Callable[[Any], object], ...]] = {
+    UpstreamConfig: (lambda one: one.name, lambda one: one.prefix or one.name),
+    FreshnessConfig: (lambda one: one.match,),
+}
+
+
 def tables(values: type, section: str) -> st.SearchStrategy[Any]:
     """Make instances of a value class."""
     made = {}
@@ -58,10 +67,9 @@ def tables(values: type, section: str) -> st.SearchStrategy[Any]:
         if item.tables is None:
             made[item.name] = allowed(item.kind)
         else:
-            # Two upstreams that have nothing in common: what they may share is tested with the reading.
-            apart = [lambda one: one.name, lambda one: one.prefix or one.name]
+            # Tables that have nothing in common: what they may share is tested with the reading.
             made[item.name] = st.lists(
-                tables(item.tables, item.dotted), max_size=3, unique_by=tuple(apart)
+                tables(item.tables, item.dotted), max_size=3, unique_by=APART[item.tables]
             ).map(tuple)
     built = st.builds(values, **made)
     return built.map(one_credential) if values is UpstreamConfig else built
@@ -122,4 +130,4 @@ class WritingTests(SynchronousTestCase):
 
 
 def _tables_last(keys: Any) -> Any:
-    return sorted(keys, key=lambda item: item.tables is not None)
+    return sorted(keys, key=lambda item: item.tables is not None and bool(item.default))

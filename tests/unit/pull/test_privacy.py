@@ -13,10 +13,11 @@ from twisted.trial.unittest import TestCase
 
 from nora.access import ANONYMOUS, Action, Rights
 from nora.oci import Digest, Repository, Tag
-from nora.oci.errors import Denied, Limited, ManifestUnknown, NoraError, Unavailable
+from nora.oci.errors import Denied, Limited, ManifestUnknown, NoraError, Unavailable, Unknown
 from nora.pull.privacy import DAY, Privacy, PrivatePull
 from nora.storage.records import DiskRecords
 from nora.upstream.interfaces import Candidate, Route, Upstream
+from nora.upstream.offline import Offline
 from nora.upstream.outcomes import Absent
 from nora.upstream.sources import make_source
 from tests.support.fake_upstream import MANIFEST_TYPE, make_image
@@ -185,6 +186,25 @@ class PrivateTests(PrivacyTestCase):
         self.reopen(anonymous={})
         self.ours.error = DENIED
         await self.all_denied(qualified([self.ours]))
+
+    async def test_offline(self) -> None:
+        """Offline nobody is asked: what is not known to be public is not given, and nothing is recorded of it."""
+        await self.store()
+        place = Offline("hub", "docker.io")
+        self.reopen(anonymous={"hub": place})
+        candidate = Candidate(Repository("docker.io", NAME), place)
+        for work in self.each(Route(f"docker.io/{NAME}", (candidate,), True)):
+            await self.raises(work, Unknown)
+        self.assertIsNone(await self.records.get(f"repositories/docker.io/{NAME}/_private"))
+        self.reopen()
+        self.theirs.error = None
+        self.fill(self.theirs)
+        await self.all_given(qualified([self.ours]))
+        self.clock.advance(DAY + 1)
+        self.reopen(anonymous={"hub": place})
+        for _ in range(2):
+            served = await self.pull.manifest(Route(f"docker.io/{NAME}", (candidate,), True), ONE, ANONYMOUS)
+            self.assertEqual(served.content.body, SMALL.manifest)
 
     async def test_shared(self) -> None:
         """share = "everyone": no HEAD, no denial; without it again, the repository is asked for."""

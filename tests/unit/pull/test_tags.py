@@ -210,6 +210,40 @@ class FreshnessTests(TagTestCase):
         self.assertEqual(self.kinds(), ["manifest", "head"])
 
 
+class OpenCircuitTests(TagTestCase):
+    """An upstream that is known to be dead costs nobody's time while there is anything to serve."""
+
+    def test_stale_at_once(self) -> None:
+        """A stored copy is served without a HEAD; when the circuit closes, the next pull asks again."""
+        self.get()
+        self.here.clock.advance(301)
+        self.hub.circuit.opened = True
+        self.hub.hung = Deferred()
+        self.assertEqual((self.get().cached, self.head().cached), (Cached.STALE, Cached.STALE))
+        self.assertEqual(self.kinds(), ["manifest"])
+        self.hub.circuit.opened, self.hub.hung = False, None
+        self.assertEqual(self.get().cached, Cached.HIT)
+        self.assertEqual(self.kinds(), ["manifest", "head"])
+
+    def test_uncached_is_still_asked_for(self) -> None:
+        """What is not stored is asked for all the same."""
+        self.hub.circuit.opened = True
+        self.assertEqual(self.get().cached, Cached.MISS)
+
+    def test_the_first_comes_back(self) -> None:
+        """What the second one served meanwhile is the first one's again once it answers."""
+        self.ghcr.add_manifest(NAME, manifest_body("other"), OCI_MANIFEST, LATEST)
+        self.hub.circuit.opened = True
+        self.hub.hung = Deferred()
+        self.assertEqual(self.get(route=self.chain).upstream, "github")
+        self.here.clock.advance(301)
+        self.assertEqual(self.get(route=self.chain).upstream, "github")
+        self.assertEqual(self.kinds(), [])
+        self.hub.circuit.opened, self.hub.hung = False, None
+        self.here.clock.advance(301)
+        self.assertEqual(self.get(route=self.chain).content.body, self.old.body)
+
+
 class MissTests(TagTestCase):
     """What is not stored."""
 

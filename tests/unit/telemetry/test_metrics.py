@@ -66,12 +66,16 @@ class MetricsTests(SynchronousTestCase):
         self.metrics.received("hub", 6)
         self.metrics.token("hub")
         self.metrics.quota("hub", 42)
+        self.metrics.circuit("hub", True)
+        self.assertEqual(self.value("nora_upstream_circuit_open", upstream="hub"), 1)
+        self.metrics.circuit("hub", False)
         for name, value, labels in (
             ("nora_upstream_requests_total", 2, {"kind": "manifest", "outcome": "found"}),
             ("nora_upstream_seconds_count", 2, {"kind": "manifest"}),
             ("nora_received_bytes_total", 11, {}),
             ("nora_upstream_tokens_total", 1, {}),
             ("nora_upstream_quota_remaining", 42, {}),
+            ("nora_upstream_circuit_open", 0, {}),
         ):
             self.assertEqual(self.value(name, upstream="hub", **labels), value, name)
 
@@ -79,16 +83,18 @@ class MetricsTests(SynchronousTestCase):
         """Fills are counted while they run and by how they ended."""
         self.metrics.fill_started()
         self.metrics.fill_started()
-        self.metrics.fill_resumed()
+        self.metrics.fill_resumed("hub")
         self.metrics.fill_ended("stored")
         self.assertEqual(self.value("nora_fills_running"), 1)
         self.assertEqual(self.value("nora_fills_total", result="stored"), 1)
-        self.assertEqual(self.value("nora_fill_resumes_total"), 1)
+        self.assertEqual(self.value("nora_fill_resumes_total", upstream="hub"), 1)
 
     def test_the_rest(self) -> None:
         """Stale and provisional answers, lost lines, connections and the store."""
         self.metrics.stale()
+        self.metrics.spared()
         self.metrics.provisional()
+        self.metrics.negative_hit()
         self.metrics.audit_dropped(7)
         self.metrics.connected()
         self.metrics.connected()
@@ -97,7 +103,9 @@ class MetricsTests(SynchronousTestCase):
         self.metrics.watch_store(lambda: 1, lambda: 2, lambda: 3)
         for name, value in (
             ("nora_stale_total", 1),
+            ("nora_spared_total", 1),
             ("nora_provisional_total", 1),
+            ("nora_negative_hits_total", 1),
             ("nora_audit_dropped_total", 7),
             ("nora_connections", 1),
             ("nora_connections_refused_total", 1),

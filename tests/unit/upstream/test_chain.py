@@ -90,6 +90,74 @@ class ChainTests(SynchronousTestCase):
             self.assertEqual(self.asked, ["a"])
 
 
+class OpenCircuitTests(SynchronousTestCase):
+    """Who does not answer is passed over while another is left, and never refused."""
+
+    def setUp(self) -> None:
+        self.asked: list[str] = []
+        self.answers: dict[str, object] = {}
+
+    async def ask(self, candidate: Candidate) -> object:
+        self.asked.append(candidate.upstream.name)
+        answer = self.answers[candidate.upstream.name]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def run_chain(self, names: str, opened: str, *, last_resort: bool = True) -> Deferred[Found[object]]:
+        chain = candidates(*names)
+        for candidate in chain:
+            upstream = candidate.upstream
+            assert isinstance(upstream, ScriptedUpstream)
+            upstream.circuit.opened = upstream.name in opened
+        work = first(chain, self.ask, ManifestUnknown, last_resort=last_resort)
+        return Deferred.fromCoroutine(work)
+
+    def test_passed_over(self) -> None:
+        """The next has it: the open one is not asked, and what was found is provisional."""
+        self.answers = {"b": "it"}
+        found = self.successResultOf(self.run_chain("ab", "a"))
+        self.assertEqual((found.value, self.asked, found.provisional), ("it", ["b"], True))
+        self.assertEqual(
+            found.attempts[0].as_detail(),
+            {"upstream": "a", "outcome": "unavailable", "reason": "circuit open: by hand"},
+        )
+
+    def test_alone(self) -> None:
+        """One that is alone is asked, open or not."""
+        self.answers = {"a": "it"}
+        found = self.successResultOf(self.run_chain("a", "a"))
+        self.assertEqual((found.value, found.provisional, found.attempts), ("it", False, ()))
+
+    def test_last_resort(self) -> None:
+        """When no other has it, those passed over are asked in order; a later one's no is nothing provisional."""
+        self.answers = {"a": Unavailable("down"), "b": Absent("no"), "c": "it"}
+        found = self.successResultOf(self.run_chain("abc", "ac"))
+        self.assertEqual((found.value, self.asked, found.provisional), ("it", ["b", "a", "c"], True))
+        self.assertEqual([attempt.upstream for attempt in found.attempts], ["a", "b"])
+        self.asked.clear()
+        self.answers = {"a": "it", "b": Unavailable("down"), "c": Absent("no")}
+        found = self.successResultOf(self.run_chain("abc", "a"))
+        self.assertEqual((self.asked, found.provisional), (["b", "c", "a"], False))
+
+    def test_nobody_has_it(self) -> None:
+        """A no of every one, the last resort's too, is a definite no; each is told once, in the chain's order."""
+        self.answers = {"a": Absent("no"), "b": Absent("nor I")}
+        error = self.failureResultOf(self.run_chain("ab", "a"), ManifestUnknown).value
+        self.assertEqual(
+            [(told["upstream"], told["reason"]) for told in error.detail], [("a", "no"), ("b", "nor I")]
+        )
+
+    def test_without_last_resort(self) -> None:
+        """Where there is something else to serve, nobody waits for an open one."""
+        failure = self.failureResultOf(self.run_chain("ab", "ab", last_resort=False), Unavailable)
+        self.assertEqual(self.asked, [])
+        self.assertEqual(failure.value.detail[1]["reason"], "circuit open: by hand")
+        self.answers = {"b": Absent("no")}
+        self.failureResultOf(self.run_chain("ab", "a", last_resort=False), Unavailable)
+        self.assertEqual(self.asked, ["b"])
+
+
 class ConcludeTests(SynchronousTestCase):
     """What a client is told."""
 

@@ -54,6 +54,21 @@ class TokenDanceTests(UpstreamTestCase):
         await self.client.describe("team/other", ONE)
         self.assertEqual(bearers(self.upstream), [None, "Bearer token-1", "Bearer token-1", "Bearer token-2"])
 
+    async def test_one_request_with_a_token_in_hand(self) -> None:
+        """A HEAD after the first dance is one request; when the token's time is up, the token's own comes before it."""
+        await self.client.manifest(REPOSITORY, ONE)
+        self.upstream.requests.clear()
+        await self.client.describe(REPOSITORY, ONE)
+        self.assertEqual([seen.method for seen in self.upstream.requests], ["HEAD"])
+        self.upstream.token_answer = {"expires_in": 1}
+        for _ in range(2):
+            self.upstream.requests.clear()
+            await self.client.describe("team/other", ONE)
+            self.assertEqual(
+                [(seen.method, seen.path) for seen in self.upstream.requests],
+                [("GET", "/token"), ("HEAD", "/v2/team/other/manifests/1")],
+            )
+
     async def test_revoked(self) -> None:
         """A token that is refused is dropped, and another asked for, once."""
         await self.client.manifest(REPOSITORY, ONE)

@@ -238,11 +238,14 @@ class OutcomeTests(RegistryTestCase):
 
     async def test_quota(self) -> None:
         """What is left of a rate limit is passed on, from HEAD and GET, found or not."""
+        self.assertIsNone(self.client.pulls_left())
         self.upstream.fault("*", Fault(headers=(("ratelimit-remaining", "20;w=21600"),)))
         await self.client.describe(REPOSITORY, ONE)
+        self.assertEqual(self.client.pulls_left(), 20)
         self.upstream.fault("*", Fault(status=429, headers=(("ratelimit-remaining", "0;w=21600"),)))
         await self.fails(self.client.manifest(REPOSITORY, ONE), Limited)
         self.assertEqual(self.notes.remaining, [20, 0])
+        self.assertEqual(self.client.pulls_left(), 0)
 
     async def test_limited_is_remembered(self) -> None:
         """After a 429 with a time nobody asks again for that kind until it is up; other kinds go on."""

@@ -170,6 +170,39 @@ class RoutingTests(SynchronousTestCase):
         self.assertEqual(len(denying.route("hub/nginx").candidates), 2)
         self.assertEqual(len(denying.route("nginx", "docker.io").candidates), 2)
 
+    def test_exclude(self) -> None:
+        """An upstream that excludes a name, as it is called there, is no candidate; the others still are."""
+        hub = RoutedUpstream(HUB, "hub", exclude=("team/*", "library/secret"))
+        routing = Routing([RoutedUpstream(MIRROR), hub, RoutedUpstream(GHCR, exclude=("secret",))])
+        self.assertEqual(
+            places(routing.route("team/app")), ["mirror=docker.io/team/app", "ghcr=ghcr.io/team/app"]
+        )
+        self.assertEqual(places(routing.route("hub/team/app")), ["mirror=docker.io/team/app"])
+        self.assertEqual(places(routing.route("team/app", "docker.io")), ["mirror=docker.io/team/app"])
+        self.assertEqual(places(routing.route("secret")), ["mirror=docker.io/library/secret"])
+        self.assertEqual(len(routing.route("teams/app").candidates), 3)
+        self.assertEqual(len(routing.route("library/secrets").candidates), 3)
+
+    def test_include(self) -> None:
+        """With `include` an upstream is asked for these names alone, and for none of them that `exclude` matches."""
+        hub = RoutedUpstream(HUB, "hub", include=("library/*", "team/app"), exclude=("library/x*",))
+        routing = Routing([hub, RoutedUpstream(GHCR)])
+        asked = ["nginx", "team/app", "library/a/b"]
+        for name in asked:
+            self.assertEqual(len(routing.route(name).candidates), 2, name)
+        for name in ("team/apps", "other/app", "xnginx", "library/x"):
+            self.assertEqual(places(routing.route(name)), [f"ghcr=ghcr.io/{name}"])
+
+    def test_all_exclude(self) -> None:
+        """A name in a registry whose upstreams all exclude it is unknown, and that is said."""
+        routing = Routing([RoutedUpstream(HUB, "hub", exclude=("team/*",))])
+        for name, ns in (("team/app", "docker.io"), ("hub/team/app", None), ("docker.io/team/app", None)):
+            with self.assertRaises(NameUnknown) as caught:
+                routing.route(name, ns)
+            self.assertIn("exclude", caught.exception.message)
+            self.assertEqual(caught.exception.detail, {"namespace": "docker.io", "name": "team/app"})
+        self.assertEqual(routing.route("team/app"), Route("team/app", (), False))
+
     def test_bad_names(self) -> None:
         """A name outside the grammar is refused before any rule sees it, and so is one that a rule makes too long."""
         for name in ("", "UPPER", "a//b", "/a", "a/", "../etc", "a" * 256, "lab.internal:5000/a"):

@@ -1,0 +1,456 @@
+"""Freshness: times by pattern, copies that are too old, tags that are forgotten."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from nora.access import ANONYMOUS
+from nora.oci import Descriptor, Digest, Manifest, Reference, Repository, Tag
+from nora.oci.errors import BlobUnknown, Limited, ManifestUnknown, NoraError, NoSpace, TimedOut, Unavailable
+from nora.oci.manifest import OCI_MANIFEST
+from nora.pull.freshness import Forgotten, Freshness, Rule
+from nora.pull.interfaces import Answer, Cached, Content, Served
+from nora.storage.interfaces import TagRecord
+from nora.upstream.interfaces import Route
+from nora.upstream.offline import Offline
+from nora.upstream.outcomes import Absent, Attempt, conclude, outcomes_of
+from tests.support.pulling import NAME, Pulling, qualified, unqualified
+from tests.support.scripted import ScriptedUpstream
+
+LATEST, ONE = Tag("latest"), Tag("1")
+HUB = Repository("docker.io", NAME)
+
+
+def manifest_body(text: str) -> bytes:
+    """Make an image manifest that differs by `text`."""
+    config = {"mediaType": "application/json", "size": 2, "digest": str(Digest.of(b"{}"))}
+    return json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": config,
+            "layers": [],
+            "annotations": {"a": text},
+        }
+    ).encode()
+
+
+class FreshnessTestCase(SynchronousTestCase):
+    """A store, and two upstreams of different namespaces; the first has the image under two tags."""
+
+    def setUp(self) -> None:
+        self.hub = ScriptedUpstream("hub", "docker.io")
+        self.ghcr = ScriptedUpstream("github", "ghcr.io")
+        self.old = self.hub.add_manifest(NAME, manifest_body("old"), OCI_MANIFEST, LATEST, ONE)
+        self.root = self.mktemp()
+        self.route = qualified([self.hub])
+        self.chain = unqualified([self.hub, self.ghcr])
+
+    def start(self, **options: Any) -> None:
+        self.here = Pulling(self.root, **options)
+        self.addCleanup(self.here.close)
+
+    def getting(self, reference: Reference = LATEST, route: Route | None = None) -> Deferred[Served[Answer]]:
+        return Deferred.fromCoroutine(self.here.pull.manifest(route or self.route, reference, ANONYMOUS))
+
+    def get(self, reference: Reference = LATEST, route: Route | None = None) -> Served[Answer]:
+        return self.successResultOf(self.getting(reference, route))
+
+    def heading(self, reference: Reference = LATEST, route: Route | None = None) -> Deferred[Served[Answer]]:
+        return Deferred.fromCoroutine(self.here.pull.describe(route or self.route, reference, ANONYMOUS))
+
+    def head(self, reference: Reference = LATEST, route: Route | None = None) -> Served[Answer]:
+        return self.successResultOf(self.heading(reference, route))
+
+    def move(self, upstream: ScriptedUpstream | None = None) -> Manifest:
+        return (upstream or self.hub).add_manifest(NAME, manifest_body("new"), OCI_MANIFEST, LATEST)
+
+    def kinds(self, upstream: ScriptedUpstream | None = None) -> list[str]:
+        return [asked[0] for asked in (upstream or self.hub).asked]
+
+
+class RuleTests(SynchronousTestCase):
+    """Which time a tag has."""
+
+    def ttl(self, repository: Repository, tag: str, *rules: tuple[str, float]) -> float:
+        return Freshness(300, 2, rules=tuple(Rule(*rule) for rule in rules)).ttl(repository, tag)
+
+    def test_first_match(self) -> None:
+        """The first rule that matches counts; without one it is `metadata_ttl`."""
+        rules = (("*:latest", 60.0), ("ghcr.io/*", 0.0), ("*", float("inf")))
+        app = Repository("ghcr.io", "team/app")
+        self.assertEqual(self.ttl(app, "latest", *rules), 60)
+        self.assertEqual(self.ttl(app, "1", *rules), 0)
+        self.assertEqual(self.ttl(HUB, "1", *rules), float("inf"))
+        self.assertEqual(self.ttl(HUB, "1", *rules[:2]), 300)
+
+    def test_names(self) -> None:
+        """A pattern means a repository with its registry or without, Docker Hub's own without `library/` too."""
+        for pattern in (
+            "docker.io/library/thing:1",
+            "library/thing:1",
+            "docker.io/thing:1",
+            "thing:1",
+            "th?ng:*",
+        ):
+            self.assertEqual(self.ttl(HUB, "1", (pattern, 7)), 7, pattern)
+        for pattern in ("thing", "hing:1", "Thing:1", "thing:1*0", "ghcr.io/library/thing:1", "*:LATEST"):
+            self.assertEqual(self.ttl(HUB, "1", (pattern, 7)), 300, pattern)
+        elsewhere = Repository("ghcr.io", "library/thing")
+        self.assertEqual(self.ttl(elsewhere, "1", ("thing:1", 7)), 300)
+        self.assertEqual(self.ttl(elsewhere, "1", ("library/thing:1", 7)), 7)
+
+    @given(
+        st.text("ab*?.:/", max_size=20), st.text("ab/", min_size=1, max_size=10), st.text("ab.", max_size=5)
+    )
+    def test_stars(self, pattern: str, name: str, tag: str) -> None:
+        """A star more never matches less, and a text matches itself."""
+        repository = Repository("ghcr.io", name)
+        exact = f"ghcr.io/{name}:{tag}"
+        self.assertEqual(self.ttl(repository, tag, (exact, 7)), 7)
+        if self.ttl(repository, tag, (pattern, 7)) == 7:
+            self.assertEqual(self.ttl(repository, tag, (f"*{pattern}*", 7)), 7)
+
+    def test_outcomes(self) -> None:
+        """Only definite outcomes that are all among those to forget on are."""
+        absent, denied = Attempt("a", Absent("no")), Attempt("b", Absent("secret", denied=True))
+        down = Attempt("c", Unavailable("dead"))
+        both = conclude([absent, denied], ManifestUnknown)
+        assert isinstance(both, ManifestUnknown)
+        self.assertEqual(outcomes_of(both), {"absent", "denied"})
+        for forgets, forgotten in (({"absent"}, False), ({"denied"}, False), ({"absent", "denied"}, True)):
+            self.assertEqual(Freshness(0, 2, forgets=frozenset(forgets)).is_forgotten(both), forgotten)
+        self.assertFalse(Freshness(0, 2, forgets=frozenset({"absent"})).is_forgotten(ManifestUnknown("?")))
+        self.assertNotIsInstance(conclude([absent, down], ManifestUnknown), ManifestUnknown)
+
+    def test_bearable(self) -> None:
+        """The time past its time counts, by the tag's own time."""
+        record = TagRecord(Descriptor(OCI_MANIFEST, Digest.of(b""), 0), "hub", 1000.0)
+        freshness = Freshness(300, 2, rules=(Rule("*:1", 10),), max_stale=60)
+        self.assertTrue(freshness.is_bearable(HUB, "1", record, 1070))
+        self.assertFalse(freshness.is_bearable(HUB, "1", record, 1071))
+        self.assertTrue(freshness.is_bearable(HUB, "2", record, 1360))
+        self.assertTrue(Freshness(0, 2).is_bearable(HUB, "1", record, 1e12))
+        self.assertTrue(Freshness(float("inf"), 2, max_stale=0).is_bearable(HUB, "1", record, 0))
+
+
+class PatternTests(FreshnessTestCase):
+    """Times by pattern, in the pulling."""
+
+    def test_by_pattern(self) -> None:
+        """A tag that a rule matches is asked for by its time, the others by theirs."""
+        self.start(rules=(Rule("*:latest", 60),))
+        self.get(LATEST)
+        self.get(ONE)
+        self.here.clock.advance(61)
+        self.get(ONE)
+        self.assertEqual(self.kinds(), ["manifest", "manifest"])
+        self.get(LATEST)
+        self.assertEqual(self.hub.asked[2:], [("head", NAME, LATEST, 0)])
+
+
+class MaxStaleTests(FreshnessTestCase):
+    """How long a copy that nobody confirmed is served."""
+
+    def test_too_old(self) -> None:
+        """Within `max_stale` past its time it is served stale; then the client hears what the upstream's outcome is."""
+        self.start(max_stale=100.0)
+        self.get()
+        errors: tuple[NoraError, ...] = (Unavailable("dead"), TimedOut("slow"), Limited("429", 7))
+        self.here.clock.advance(399)
+        for error in errors:
+            self.hub.error = error
+            self.assertEqual(self.get().cached, Cached.STALE)
+        self.here.clock.advance(2)
+        for error in errors:
+            self.hub.error = error
+            for asking in (self.getting(), self.heading()):
+                failure = self.failureResultOf(asking, type(error))
+                self.assertEqual(failure.value.detail[0]["reason"], error.message)
+        self.hub.error = None
+        self.assertEqual(self.get().cached, Cached.HIT)
+
+    def test_deleted(self) -> None:
+        """A deleted tag whose copy is too old is unknown; the copy is not forgotten."""
+        self.start(max_stale=0.0)
+        self.get()
+        del self.hub.manifests[NAME, LATEST]
+        self.here.clock.advance(301)
+        self.failureResultOf(self.getting(), ManifestUnknown)
+        self.hub.manifests[NAME, LATEST] = self.old
+        self.assertEqual(self.get().cached, Cached.HIT)
+        self.assertEqual(self.kinds(), ["manifest", "head", "head"])
+
+    def test_waits_for_the_answer(self) -> None:
+        """With nothing to turn to, a client waits for the upstream past `revalidate_timeout`."""
+        self.start(max_stale=0.0)
+        self.get()
+        self.here.clock.advance(301)
+        self.hub.hung = Deferred()
+        getting = self.getting()
+        self.here.clock.advance(10)
+        self.assertNoResult(getting)
+        self.hub.hung.callback(None)
+        self.assertEqual(self.successResultOf(getting).cached, Cached.HIT)
+
+    def test_full_disk(self) -> None:
+        """A tag that moved, on a disk that does not take the new manifest: the new one is served, not stored."""
+        self.start(max_stale=0.0)
+        self.get()
+        new = self.move()
+
+        async def add(data: bytes, digest: Digest) -> None:
+            raise NoSpace("full")
+
+        self.patch(self.here.blobs, "add", add)
+        self.here.clock.advance(301)
+        served = self.get()
+        self.assertEqual((served.cached, served.content.body), (Cached.BYPASS, new.body))
+        self.here.clock.advance(301)
+        self.assertEqual(self.head().content.descriptor, new.descriptor)
+
+
+class ForgetTests(FreshnessTestCase):
+    """What becomes of a tag that its upstream surely has no more."""
+
+    def record(self) -> TagRecord | None:
+        return self.successResultOf(Deferred.fromCoroutine(self.here.repositories.tag(HUB, LATEST.name)))
+
+    def test_deleted(self) -> None:
+        """With `forget`, the record goes and the client hears 404; the manifest stays for its digest and other tags."""
+        self.start(forgets=frozenset({"absent"}))
+        self.get()
+        self.get(ONE)
+        del self.hub.manifests[NAME, LATEST]
+        self.here.clock.advance(301)
+        failure = self.failureResultOf(self.getting(), Forgotten)
+        self.assertEqual(failure.value.detail[0]["outcome"], "absent")
+        self.assertIsNone(self.record())
+        self.failureResultOf(self.heading(), ManifestUnknown)
+        self.hub.error = Unavailable("dead")
+        self.failureResultOf(self.getting(), Unavailable)
+        self.assertEqual(self.get(self.old.digest).cached, Cached.HIT)
+        self.assertEqual(self.get(ONE).cached, Cached.STALE)
+
+    def test_denied(self) -> None:
+        """Denied and deleted are apart: each is forgotten on only where it is told so."""
+        for forgets, forgotten in (("absent", False), ("denied", True)):
+            self.hub.error = None
+            self.start(forgets=frozenset({forgets}))
+            self.get()
+            self.here.clock.advance(301)
+            self.hub.error = Absent("it answered 401", denied=True)
+            if forgotten:
+                self.failureResultOf(self.heading(), Forgotten)
+            else:
+                self.assertEqual(self.get().cached, Cached.STALE)
+            self.assertEqual(self.record() is None, forgotten)
+
+    def test_not_definite(self) -> None:
+        """Whatever else the upstream answers keeps the tag, and so does one of several that could not."""
+        mirror = ScriptedUpstream("mirror", "docker.io")
+        self.route = qualified([self.hub, mirror])
+        self.start(forgets=frozenset({"absent", "denied"}))
+        self.get()
+        for one, other in ((Absent("no"), Unavailable("dead")), (Limited("429", 7), Absent("no"))):
+            self.hub.error, mirror.error = one, other
+            self.here.clock.advance(301)
+            self.assertEqual(self.get().cached, Cached.STALE)
+        self.hub.error, mirror.error = Absent("no"), Absent("secret", denied=True)
+        self.failureResultOf(self.getting(), Forgotten)
+
+    def test_moved_to_nothing(self) -> None:
+        """A tag that is still there but points at what is not keeps its copy."""
+        self.start(forgets=frozenset({"absent", "denied"}))
+        self.get()
+        new = self.move()
+        del self.hub.manifests[NAME, new.digest]
+        self.here.clock.advance(301)
+        self.assertEqual(self.get().cached, Cached.STALE)
+        self.assertIsNotNone(self.record())
+
+    def test_pointer(self) -> None:
+        """A tag from further down loses its pointer too, so that the chain begins at the owner again."""
+        self.start(forgets=frozenset({"absent"}))
+        self.get(ONE, self.chain)
+        del self.hub.manifests[NAME, LATEST]
+        self.move(self.ghcr)
+        self.get(LATEST, self.chain)
+        pointer = self.here.repositories.tag_upstream
+        self.assertIsNotNone(self.successResultOf(Deferred.fromCoroutine(pointer(NAME, LATEST.name))))
+        self.here.clock.advance(301)
+        del self.ghcr.manifests[NAME, LATEST]
+        self.failureResultOf(self.getting(LATEST, self.chain), Forgotten)
+        self.assertIsNone(self.successResultOf(Deferred.fromCoroutine(pointer(NAME, LATEST.name))))
+
+    def test_disk_that_forgets_nothing(self) -> None:
+        """A record that cannot be removed costs the next client a question, not this one its answer."""
+        self.start(forgets=frozenset({"absent"}))
+        self.get()
+        del self.hub.manifests[NAME, LATEST]
+        self.here.clock.advance(301)
+
+        async def remove_tag(repository: Repository, tag: str) -> bool:
+            raise OSError("read-only")
+
+        self.patch(self.here.repositories, "remove_tag", remove_tag)
+        self.failureResultOf(self.getting(), Forgotten)
+        self.assertIsNotNone(self.record())
+
+
+class QuotaTests(FreshnessTestCase):
+    """When few pulls are left at the upstream."""
+
+    def test_moved(self) -> None:
+        """A tag that moved is served as it is stored, and that is said; each question is one HEAD, and no GET."""
+        self.start(quota_reserve=10)
+        self.get()
+        new = self.move()
+        self.hub.left = 10
+        for _ in range(2):
+            self.here.clock.advance(301)
+            served = self.get()
+            self.assertEqual((served.cached, served.content.body), (Cached.QUOTA, self.old.body))
+            head = self.head()
+            self.assertEqual((head.cached, head.content.descriptor), (Cached.QUOTA, self.old.descriptor))
+        self.assertEqual(self.kinds(), ["manifest"] + ["head"] * 4)
+        self.assertEqual(self.here.counts.seen, {"spared": 4})
+        self.hub.left = 11
+        self.assertEqual(self.get().content.body, new.body)
+        self.assertEqual(self.get().cached, Cached.HIT)
+
+    def test_unmoved(self) -> None:
+        """A tag that did not move is confirmed by its HEAD, as ever."""
+        self.start(quota_reserve=10)
+        self.get()
+        self.hub.left = 0
+        self.here.clock.advance(301)
+        self.assertEqual((self.get().cached, self.get().cached), (Cached.HIT, Cached.HIT))
+        self.assertEqual(self.kinds(), ["manifest", "head"])
+
+    def test_not_stored(self) -> None:
+        """What is not stored is pulled, for as long as the upstream gives it."""
+        self.start(quota_reserve=10)
+        self.hub.left = 1
+        self.assertEqual(self.get().cached, Cached.MISS)
+
+    def test_off(self) -> None:
+        """With 0, and where no limit is known, a tag that moved is pulled."""
+        for reserve, left in ((0, 0), (10, None), (10, 11)):
+            self.start(quota_reserve=reserve)
+            self.hub.add_manifest(NAME, manifest_body(f"{reserve} {left}"), OCI_MANIFEST, LATEST)
+            self.get()
+            self.hub.add_manifest(NAME, manifest_body(f"{reserve} {left} new"), OCI_MANIFEST, LATEST)
+            self.hub.left = left
+            self.here.clock.advance(301)
+            self.assertEqual(self.get().cached, Cached.MISS, (reserve, left))
+            del self.hub.manifests[NAME, LATEST]
+            self.root = self.mktemp()
+
+    def test_too_old(self) -> None:
+        """A copy that is older than `max_stale` bears is worth a pull."""
+        self.start(quota_reserve=10, max_stale=100.0)
+        self.get()
+        new = self.move()
+        self.hub.left = 1
+        self.here.clock.advance(399)
+        self.assertEqual(self.get().cached, Cached.QUOTA)
+        self.here.clock.advance(2)
+        self.assertEqual(self.get().content.body, new.body)
+
+    def test_damaged_copy(self) -> None:
+        """A copy whose bytes are gone is no copy."""
+        self.start(quota_reserve=10)
+        self.get()
+        self.hub.left = 1
+        self.successResultOf(Deferred.fromCoroutine(self.here.blobs.remove(self.old.digest)))
+        self.here.clock.advance(301)
+        self.assertEqual(self.get().cached, Cached.MISS)
+
+
+class OfflineTests(FreshnessTestCase):
+    """Nobody is asked."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.blob = self.hub.add_blob(NAME, b"blob")
+        self.start()
+        self.get()
+        self.successResultOf(self.blobbing(self.blob)).content.close()
+        self.online = self.route
+
+    def blobbing(self, digest: Digest) -> Deferred[Served[Content]]:
+        return Deferred.fromCoroutine(self.here.pull.blob(self.route, digest, ANONYMOUS))
+
+    def blob_heading(self, digest: Digest) -> Deferred[Served[int]]:
+        return Deferred.fromCoroutine(self.here.pull.describe_blob(self.route, digest, ANONYMOUS))
+
+    def go_offline(self) -> None:
+        """Start anew on the same store, with a route through upstreams that are never asked."""
+        clock = self.here.clock
+        self.start(clock=clock, offline=True, max_stale=0.0)
+        candidates = tuple(
+            attrs.evolve(each, upstream=Offline(each.upstream.name, each.upstream.namespace))
+            for each in self.online.candidates
+        )
+        self.route = attrs.evolve(self.online, candidates=candidates)
+        self.hub.asked.clear()
+
+    def test_stored(self) -> None:
+        """Everything stored is a hit, tags of any age, from the future too, by GET and by HEAD."""
+        self.go_offline()
+        for _ in range(2):
+            self.assertEqual((self.get().cached, self.head().cached), (Cached.HIT, Cached.HIT))
+            self.assertEqual(self.get(self.old.digest).cached, Cached.HIT)
+            self.assertEqual(self.head(self.old.digest).cached, Cached.HIT)
+            served = self.successResultOf(self.blobbing(self.blob))
+            self.assertEqual((served.cached, served.upstream), (Cached.HIT, "hub"))
+            served.content.close()
+            self.assertEqual(self.successResultOf(self.blob_heading(self.blob)).cached, Cached.HIT)
+            self.here.clock.advance(1e9)
+        self.here.clock.rightNow = -1e9
+        self.assertEqual(self.get().cached, Cached.HIT)
+        self.assertEqual(self.hub.asked, [])
+
+    def test_not_stored(self) -> None:
+        """What is not stored is unknown at once, and the client is told why; what only a HEAD told of is not stored."""
+        headed = Tag("headed")
+        self.hub.add_manifest(NAME, manifest_body("headed"), OCI_MANIFEST, headed)
+        self.head(headed)
+        self.go_offline()
+        other = Digest.of(b"other")
+        for reference in (ONE, headed, other):
+            for asking in (self.getting(reference), self.heading(reference)):
+                self.assertIn("offline", self.failureResultOf(asking, ManifestUnknown).value.message)
+        self.assertIn("offline", self.failureResultOf(self.blobbing(other), BlobUnknown).value.message)
+        self.failureResultOf(self.blob_heading(other), BlobUnknown)
+        self.assertEqual(self.hub.asked, [])
+
+    def test_listed_but_not_stored(self) -> None:
+        """Nor is a blob here that a stored manifest lists, or that is stored for another repository alone."""
+        self.go_offline()
+        listed = Digest.of(b"{}")
+        self.failureResultOf(self.blob_heading(listed), BlobUnknown)
+        self.failureResultOf(self.blobbing(listed), BlobUnknown)
+        candidates = tuple(
+            attrs.evolve(each, repository=Repository("docker.io", "other")) for each in self.route.candidates
+        )
+        self.route = attrs.evolve(self.route, candidates=candidates)
+        self.failureResultOf(self.blobbing(self.blob), BlobUnknown)
+        self.assertEqual(self.hub.asked, [])
+
+    def test_unqualified(self) -> None:
+        """An unqualified name goes on to mean what it was resolved to."""
+        self.start()
+        self.get(ONE, self.chain)
+        self.online = self.chain
+        self.go_offline()
+        self.assertEqual(self.get(ONE).cached, Cached.HIT)
+        self.assertEqual((self.hub.asked, self.ghcr.asked), ([], []))
