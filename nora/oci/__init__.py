@@ -8,6 +8,7 @@ from nora.oci.digest import Digest, Hasher
 from nora.oci.manifest import (
     ACCEPTED_MEDIA_TYPES,
     MAX_MANIFEST_SIZE,
+    MAX_SIZE,
     Descriptor,
     Manifest,
 )
@@ -16,6 +17,7 @@ from nora.oci.reference import Reference, Repository, Tag, check_name, parse_ref
 __all__ = [
     "ACCEPTED_MEDIA_TYPES",
     "MAX_MANIFEST_SIZE",
+    "MAX_SIZE",
     "Descriptor",
     "Digest",
     "Hasher",

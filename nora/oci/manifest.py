@@ -16,6 +16,8 @@ from nora.oci.digest import Digest
 from nora.oci.errors import InvalidDigest, Unverified
 
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024
+MAX_SIZE = 10**18
+"""The largest size that is believed, in bytes; what is past it fits no 64-bit record."""
 _MAX_CHILDREN = 100_000
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -112,8 +114,10 @@ def _descriptors(value: object) -> tuple[Descriptor, ...]:
         if not isinstance(item, dict):
             raise Unverified("the manifest lists something that is not a descriptor")
         size, name, kind = item.get("size"), item.get("digest"), item.get("mediaType")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0 or not isinstance(name, str):
+        if not isinstance(size, int) or isinstance(size, bool) or not isinstance(name, str):
             raise Unverified("the manifest lists a descriptor without digest and size")
+        if not 0 <= size <= MAX_SIZE:
+            raise Unverified("the manifest lists a descriptor of a size that nothing has")
         try:
             digest = Digest.parse(name)
         except InvalidDigest:

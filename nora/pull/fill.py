@@ -16,6 +16,7 @@ from nora.concurrency import Waiters
 from nora.oci import Digest, Repository
 from nora.oci.errors import Broken, NoraError, Unverified
 from nora.upstream.interfaces import Candidate
+from nora.upstream.outcomes import Attempt
 
 
 class Fill:
@@ -150,7 +151,9 @@ class Fill:
         self._verifying.succeed(None)
 
     def fail(self, error: NoraError) -> None:
-        """End it for all who wait and all who will."""
+        """End it for all who wait and all who will; they are told which upstream's bytes were wrong."""
+        if isinstance(error, Unverified) and error.detail is None and self.source is not None:
+            error.detail = [Attempt(self.source.upstream.name, error).as_detail()]
         self.error = error
         for waiters in (self._opening, self._progress, self._verifying):
             waiters.fail(error)

@@ -73,13 +73,16 @@ class Reader(Protocol):
         """Tell how many bytes may go out now; the blob's last one is held back until the digest is verified."""
 
     def more(self) -> Deferred[None]:
-        """Wait until `ready()` is more than 0; a Deferred of the caller's own. Fails with `Unverified` or `Broken`."""
+        """Wait until `ready()` is more than 0, or all was sent; a Deferred of the caller's own.
+
+        Fails with `Unverified` or `Broken`.
+        """
 
     def advance(self, sent: int) -> None:
         """Tell that `sent` bytes, at most `ready()`, went out by `sendfile`."""
 
     async def read(self, limit: int) -> bytes:
-        """Give up to `limit` bytes, at least one, and advance; waits for them. Fails as `more` does."""
+        """Give up to `limit` bytes, at least one unless all was sent, and advance; waits for them. Fails as `more`."""
 
     def close(self) -> None:
         """Free everything; a second call does nothing. The fill, if any, goes on."""

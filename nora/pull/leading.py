@@ -193,8 +193,9 @@ class _Lead:
 
     def end(self) -> None:
         """Give the turn back."""
-        if self._turn is not None:
-            self._turn.release()
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.release()
 
     async def begin(self) -> None:
         """Ask the candidates in order; make size and confirmation known."""
@@ -255,6 +256,7 @@ class _Lead:
                     digest=str(fill.digest),
                 )
                 del self._left[0]
+                self.end()
             if not self._left:
                 break
             self._log.warn("{digest} did not verify; starting over", digest=str(fill.digest))
@@ -271,8 +273,7 @@ class _Lead:
             await self._leader.sleep(back_off(tries))
             try:
                 await self._connect(self._open_more)
-            except NoraError as again:
-                error = again
+            except NoraError:
                 tries += 1
                 continue
             self._leader.observer.fill_resumed(self._left[0].upstream.name)

@@ -145,8 +145,10 @@ class FollowingReader:
         self.position += sent
 
     async def read(self, limit: int) -> bytes:
-        """Give up to `limit` bytes, at least one, and advance."""
+        """Give up to `limit` bytes and advance; at the end there are none."""
         while not self.ready():
+            if self.position >= self.stop:
+                return b""
             await self._more()
         if self._direct is not None:
             data = self._direct.take(limit)

@@ -8,8 +8,9 @@ What speaks of somebody else (a token service that is out of order, a credential
 
 **Open** means, to the chain (`nora.upstream.chain.first`): passed over while another candidate is left. It never
 means refused: when no other has it, those that were passed over are asked after all, in their order, because only
-they can still tell. Where a stored copy will do (revalidation) there is no such last resort, and the copy is served at
-once. What a last resort hears counts: an answer closes the circuit.
+they can still tell; but for 5 s at most, so that one that hangs does not keep from the client what the others said.
+Where a stored copy will do (revalidation) there is no such last resort, and the copy is served at once. What a last
+resort hears counts: an answer closes the circuit.
 
 **Half-open**: when its time has come, the next who would ask starts a probe, and is not made to wait for it: a
 request to `/v2/`, one at a time, which any living registry answers in some way. An answer closes the circuit; failing,
@@ -35,8 +36,8 @@ IDLE = 30.0
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 60.0
 """Seconds from the opening to the first probe, and the most between two; each is halved at most by jitter."""
-PROBE_TIMEOUT = 5.0
-"""How many seconds a probe may take."""
+PATIENCE = 5.0
+"""How many seconds a probe, and whatever else is asked of an upstream whose circuit is open, may take."""
 
 
 @attrs.frozen
@@ -101,6 +102,10 @@ class Circuit:
             self._probing = True
             self._background.start(self._try())
         return Unavailable(f"circuit open: {self._reason}")
+
+    def patience(self, seconds: float) -> float:
+        """Tell how many seconds an exchange may take that is given `seconds` when all is well."""
+        return seconds if self._since is None else min(seconds, PATIENCE)
 
     def succeeded(self) -> None:
         """Take note of an answer, whatever it says."""

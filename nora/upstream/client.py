@@ -24,6 +24,7 @@ from nora.upstream.bodies import abort_body, drain_body, read_body
 from nora.upstream.guard import Guard
 from nora.upstream.origin import BadURL, Origin, follow, path_of
 from nora.upstream.transport import Encoded, Oversized
+from nora.upstream.verbatim import VerbatimURL
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -129,6 +130,9 @@ class Client:
             authorization = None if origin in left else authorization_for(origin, path_of(url))
             response = await self._send(method, url, headers, authorization, data)
             answer = Answer(response, url, authorization, self._clock)
+            if not 100 <= answer.status <= 599:
+                answer.abort()
+                raise Unverified("it answered with a status that HTTP does not have")
             if answer.status not in _REDIRECTS:
                 return answer
             location = answer.header("Location")
@@ -157,7 +161,7 @@ class Client:
         try:
             response: IResponse = await self._http.request(
                 method,
-                url,
+                VerbatimURL(url),
                 headers=sent,
                 data=data,
                 allow_redirects=False,
@@ -173,6 +177,10 @@ class Client:
 
     def _explain(self, failed: Exception, origin: Origin) -> Exception:
         """Say in the domain's words why no response came."""
+        if isinstance(
+            failed, ValueError
+        ):  # Twisted takes names of IDNA only; the rest of the URL was checked
+            return Unverified(f"{origin.host[:100]} is not a host name")
         if isinstance(failed, error.DNSLookupError):
             if self._guard is not None and self._guard.refuses(origin.host):
                 return Unverified(f"sent to {origin.host}, whose address is not public")

@@ -3,7 +3,8 @@
 A redirect or a token realm may name any host, and any name may resolve to 127.0.0.1 or 169.254.169.254. So the check
 is made on the addresses, as they are resolved for the very connection that is about to be made: no other resolution
 comes between. Addresses that are not public are left out unless the upstream is private itself: its own configured
-host is, or last resolved to, such an address.
+host is such an address, or last resolved to such addresses alone. One public address among them makes it public:
+whoever answers there must not open the inside by adding another to the name.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Guard:
 
     @property
     def private(self) -> bool:
-        """The upstream's own host is, or last resolved to, an address that is not public."""
+        """The upstream's own host is an address that is not public, or last resolved to none that is."""
         return self._private
 
     def is_own(self, host: str) -> bool:
@@ -73,7 +74,7 @@ class Guard:
     def resolved(self, addresses: Sequence[str]) -> None:
         """Take note of what the own host resolved to."""
         if addresses:
-            self._private = not all(is_public(address) for address in addresses)
+            self._private = not any(is_public(address) for address in addresses)
 
     def allows(self, host: str, address: str) -> bool:
         """Tell whether a connection to `address`, to which `host` resolved, may be made."""

@@ -85,7 +85,10 @@ def follow(base: str, location: str) -> str:
     if len(target) > _MAX_URL or not _PRINTABLE.match(target):
         raise BadURL("a URL that is empty, too long or not ASCII")
     if not _HAS_SCHEME.match(target):
-        target = urljoin(base, target)
+        try:
+            target = urljoin(base, target)
+        except ValueError:
+            raise BadURL("a URL that is not scheme://host:port/path") from None
     origin = Origin.of(target)
     if origin.scheme == "http" and Origin.of(base).scheme == "https":
         raise BadURL("a URL that leads from https to http")

@@ -20,10 +20,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
 from nora.concurrency import Background
-from nora.oci import ACCEPTED_MEDIA_TYPES, MAX_MANIFEST_SIZE, Descriptor, Digest, Manifest, Reference
+from nora.oci import (
+    ACCEPTED_MEDIA_TYPES,
+    MAX_MANIFEST_SIZE,
+    MAX_SIZE,
+    Descriptor,
+    Digest,
+    Manifest,
+    Reference,
+)
 from nora.oci.errors import InvalidDigest, Limited, NoraError, Unavailable, Unverified
 from nora.upstream.budget import within
-from nora.upstream.circuit import PROBE_TIMEOUT, Circuit
+from nora.upstream.circuit import Circuit
 from nora.upstream.client import Answer, Client
 from nora.upstream.credentials import Credential, Credentials, Source
 from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
@@ -47,7 +55,8 @@ HEAD, MANIFEST, BLOB = "head", "manifest", "blob"
 
 _ACCEPT = ", ".join(ACCEPTED_MEDIA_TYPES)
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
-_NO_HEAD = frozenset({405, 501})
+_NO_HEAD = frozenset({400, 405, 501})
+"""Statuses of a HEAD after which a GET may tell more: 400 says only in its body which part was refused."""
 
 
 @attrs.frozen
@@ -204,6 +213,9 @@ class Registry:
         else:
             await self._require(answer)
             size, start = answer.length, 0
+        if size is not None and size > MAX_SIZE:
+            answer.abort()
+            raise Unverified("it tells a size that no blob has")
         return Transfer(
             answer.take(),
             size,
@@ -218,8 +230,9 @@ class Registry:
         repository = path.rpartition("/")[0].rpartition("/")[0]
         work = self._exchange.ask(method, f"{self._base}/v2/{path}", repository, headers)
         since = self._clock.seconds()
+        timeout = self._circuit.patience(self._proxy_timeout)
         try:
-            answer = await within(self._clock, self._proxy_timeout, work, late=Answer.abort)
+            answer = await within(self._clock, timeout, work, late=Answer.abort)
         except NoraError as error:
             self._circuit.failed(error, since)
             raise
@@ -232,7 +245,7 @@ class Registry:
     async def _probe(self) -> None:
         """Ask what any registry answers, in whatever way; raises when it does not, or with a 5xx."""
         asking = self._client.request("GET", f"{self._base}/v2/", {})
-        timeout = min(self._proxy_timeout, PROBE_TIMEOUT)
+        timeout = self._circuit.patience(self._proxy_timeout)
         answer = await within(self._clock, timeout, asking, late=Answer.abort)
         await answer.drain()
         if answer.status >= 500:

@@ -11,7 +11,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlencode
+from urllib.parse import unquote_plus, urlencode
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -65,7 +65,7 @@ class Service:
         return self.scope or f"{_REPOSITORY_SCOPE}{repository}:pull"
 
     def url_for(self, repository: str, origin: Origin) -> str:
-        """Give the URL to ask; a query that the realm has of its own stays.
+        """Give the URL to ask; a query that the realm has of its own stays, but for a repository's scope in it.
 
         Raises `Unavailable` for an unsafe realm.
         """
@@ -77,8 +77,17 @@ class Service:
             raise Unavailable("its challenge leads from https to http")
         query = [("service", self.service)] if self.service else []
         query.append(("scope", self.scope_for(repository)))
-        realm = self.realm.partition("#")[0]
+        realm = _without_scope(self.realm.partition("#")[0])
         return f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
+
+
+def _without_scope(realm: str) -> str:
+    """Leave a repository's scope out of a realm's own query: like one in the challenge it may be a placeholder."""
+    path, mark, query = realm.partition("?")
+    kept = [
+        pair for pair in query.split("&") if not unquote_plus(pair).startswith(f"scope={_REPOSITORY_SCOPE}")
+    ]
+    return f"{path}{mark}{'&'.join(kept)}" if any(kept) else path
 
 
 @attrs.frozen

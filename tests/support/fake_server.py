@@ -35,12 +35,16 @@ class Fault:
     """This status with a small JSON error in place of the answer."""
     code: str = "DENIED"
     """The error code in that body."""
+    body: bytes | None = None
+    """With `status`: this body in place of the JSON; `headers` say its type."""
     headers: tuple[tuple[str, str], ...] = ()
-    """Headers set on the answer, last; an empty value removes the header."""
+    """Headers set on the answer, last; an empty value removes the header. One named twice is sent twice."""
     html: bool = False
     """A web page with status 200 in place of the answer."""
     redirect: str | None = None
-    """A 307 with this `Location`; `{path}` in it becomes the request's path."""
+    """A redirect with this `Location`; `{path}` in it becomes the request's path."""
+    redirect_status: int = 307
+    """The redirect's status."""
     padding: int = 0
     """The body of a redirect or an error is this many bytes longer."""
     corrupt: bool = False
@@ -84,9 +88,16 @@ class Seen:
 
 def serve(upstream: FakeUpstream) -> Factory:
     """Make the factory that answers for `upstream`."""
-    site = server.Site(_Root(upstream), timeout=600, reactor=upstream.reactor)
+    site = _Site(_Root(upstream), timeout=600, reactor=upstream.reactor)
     site.requestFactory = _Request
     return _Doorman(upstream, site)
+
+
+class _Site(server.Site):
+    """A site without an access log: what NORA logs is looked at, and URLs are signed."""
+
+    def log(self, request: Any) -> None:
+        """Leave it."""
 
 
 class _Doorman(Factory):
@@ -158,7 +169,7 @@ class _Root(resource.Resource):
             for name, values in request.requestHeaders.getAllRawHeaders()
         }
         seen = Seen(request.method.decode("ascii"), path, parse_qs(query), headers, request.content.read())
-        fault = self._upstream.rule(seen.method, path)
+        fault = self._upstream.rule(seen)
         if fault.hold:
             self._upstream.held().addCallback(lambda _: self._answer(request, seen, fault))
         elif fault.drop:
@@ -176,12 +187,14 @@ class _Root(resource.Resource):
         elif fault.status is not None:
             self._error(request, seen, fault, fault.status, fault.code)
         elif fault.redirect is not None:
-            request.setHeader("Location", fault.redirect.replace("{path}", seen.path))
-            page = b"<a href=elsewhere>Temporary Redirect</a>" + b" " * fault.padding
-            self._send(request, seen, fault, 307, page, "text/html")
+            self._redirect(
+                request, seen, fault, fault.redirect_status, fault.redirect.replace("{path}", seen.path)
+            )
         elif self._upstream.presigned and "authorization" in seen.headers:
             self._error(request, seen, fault, 400, "INVALID_ARGUMENT")
-        elif seen.path == "/token":
+        elif seen.path in self._upstream.objects:
+            self._blob(request, seen, fault, self._upstream.objects[seen.path])
+        elif seen.path == self._upstream.token_path:
             self._token(request, seen, fault)
         else:
             self._content(request, seen, fault)
@@ -202,16 +215,29 @@ class _Root(resource.Resource):
         answer = json.dumps(upstream.issue(scope)).encode()
         self._send(request, seen, fault, 200, answer, "application/json")
 
+    def _redirect(self, request: Any, seen: Seen, fault: Fault, status: int, location: str) -> None:
+        request.setHeader("Location", location)
+        page = b"<a href=elsewhere>Temporary Redirect</a>" + b" " * fault.padding
+        self._send(request, seen, fault, status, page, "text/html")
+
     def _content(self, request: Any, seen: Seen, fault: Fault) -> None:
         upstream = self._upstream
         found = _CONTENT.match(seen.path)
-        if upstream.auth and not self._allowed(seen, found["name"] if found else None):
-            request.setHeader("WWW-Authenticate", upstream.challenge.replace("{url}", upstream.url))
+        name = found["name"] if found else None
+        if upstream.auth and not self._allowed(seen, name):
+            challenge = upstream.challenge.replace("{url}", upstream.url).replace("{name}", name or "")
+            if challenge:
+                request.setHeader("WWW-Authenticate", challenge)
             self._error(request, seen, fault, 401, "UNAUTHORIZED")
         elif seen.path == "/v2/":
             self._send(request, seen, fault, 200, b"{}", "application/json")
         elif found is None:
             self._error(request, seen, fault, 404, "UNSUPPORTED")
+        elif found["kind"] in upstream.elsewhere:
+            status, location = upstream.elsewhere[found["kind"]]
+            self._redirect(
+                request, seen, fault, status, upstream.place(location, found["name"], found["reference"])
+            )
         elif found["kind"] == "manifests":
             manifest = upstream.manifests.get((found["name"], found["reference"]))
             if manifest is None:
@@ -235,7 +261,8 @@ class _Root(resource.Resource):
         token = seen.headers.get("authorization", "").removeprefix("Bearer ")
         if name is None:
             return any(token == given for given, _ in self._upstream.valid)
-        return (token, f"repository:{name}:pull") in self._upstream.valid
+        scope = self._upstream.scope or f"repository:{name}:pull"
+        return (token, scope) in self._upstream.valid and name not in self._upstream.private
 
     def _digest(self, request: Any, fault: Fault, digest: Digest) -> None:
         if not fault.no_digest:
@@ -256,7 +283,10 @@ class _Root(resource.Resource):
         self._send(request, seen, fault, 206, blob[first : last + 1], "application/octet-stream")
 
     def _error(self, request: Any, seen: Seen, fault: Fault, status: int, code: str) -> None:
-        body = json.dumps({"errors": [{"code": code, "message": "so it is"}]}).encode() + b" " * fault.padding
+        body = fault.body
+        if body is None:
+            body = json.dumps({"errors": [{"code": code, "message": "so it is"}]}).encode()
+        body += b" " * fault.padding
         self._send(request, seen, fault, status, body, "application/json")
 
     def _send(
@@ -271,8 +301,9 @@ class _Root(resource.Resource):
             request.channel.persistent = False
         elif not fault.chunked:
             request.setHeader("Content-Length", str(len(body)))
-        for name, value in fault.headers:
+        for name, _ in fault.headers:
             request.responseHeaders.removeHeader(name)
+        for name, value in fault.headers:
             if value:
                 request.responseHeaders.addRawHeader(name, value)
         if seen.method == "HEAD":

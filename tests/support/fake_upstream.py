@@ -10,15 +10,15 @@
     await upstream.stop()
 
 Everything that was asked is in `requests`, what was sent of each body in `sent`. A `Fault` says how answers to the
-paths that its pattern matches go wrong; the last one added that fits counts. It knows nothing of NORA but the rules of
-OCI.
+paths that its pattern matches go wrong; the last one added that fits counts. A function may choose it by the
+request. It knows nothing of NORA but the rules of OCI.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -35,6 +35,9 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+Choice = Fault | Callable[[Seen], Fault | None]
+"""What goes wrong: always the same, or as a function of the request, None for nothing."""
 
 
 @attrs.frozen
@@ -67,19 +70,27 @@ def _descriptor(media_type: str, data: bytes) -> dict[str, object]:
 class _Ruled:
     """A fault, the paths it is for, and how often it is left."""
 
-    def __init__(self, pattern: str, fault: Fault) -> None:
+    def __init__(self, pattern: str, choose: Choice) -> None:
         self.pattern = pattern
-        self.fault = fault
-        self.left = fault.times
+        self._choose = choose
+        self._left = choose.times if isinstance(choose, Fault) else None
 
-    def fits(self, method: str, path: str) -> bool:
-        return self.left != 0 and self.fault.method in (None, method) and fnmatchcase(path, self.pattern)
+    def take(self, seen: Seen) -> Fault | None:
+        if self._left == 0 or not fnmatchcase(seen.path, self.pattern):
+            return None
+        fault = self._choose if isinstance(self._choose, Fault) else self._choose(seen)
+        if fault is None or fault.method not in (None, seen.method):
+            return None
+        if self._left is not None:
+            self._left -= 1
+        return fault
 
 
 class FakeUpstream:
     """The registry. With `auth` it wants a bearer token for each repository, which its own `/token` gives to all.
 
-    With `authority` it speaks TLS, with a certificate for `certified`.
+    With `authority` it speaks TLS, with a certificate for `certified`. `host` is the name that it goes by in its own
+    URL, on the scheme's usual port.
     """
 
     def __init__(
@@ -89,10 +100,12 @@ class FakeUpstream:
         auth: bool = False,
         authority: Authority | None = None,
         certified: str = "127.0.0.1",
+        host: str | None = None,
     ) -> None:
         self.reactor = reactor
         self.auth = auth
         self.scheme = "http" if authority is None else "https"
+        self.host = host
         self.port = 0
         self.manifests: dict[tuple[str, str], tuple[bytes, str, Digest]] = {}
         """By repository and tag or digest: body, media type, digest."""
@@ -106,7 +119,21 @@ class FakeUpstream:
         self.closed = 0
         """Those of them that ended."""
         self.challenge = 'Bearer realm="{url}/token",service="fake",scope="repository:some/placeholder:pull"'
-        """What a 401 asks for; `{url}` becomes the server's."""
+        """What a 401 asks for, empty for nothing; `{url}` becomes the server's, `{name}` the repository wanted."""
+        self.token_path = "/token"
+        """Where its token service is."""
+        self.audience = ""
+        """How its tokens begin: where they are for."""
+        self.scope: str | None = None
+        """The one scope that is good for all repositories, None where each has its own."""
+        self.private: set[str] = set()
+        """Repositories that no token opens."""
+        self.elsewhere: dict[str, tuple[int, str]] = {}
+        """By `manifests` or `blobs`: the status and `Location` (see `place`) that who is allowed is redirected with."""
+        self.objects: dict[str, bytes] = {}
+        """What a storage has, by path; no token is needed."""
+        self.journal: list[Seen] = []
+        """A list to note requests in as well, which several servers may share."""
         self.token_answer: dict[str, object] = {"expires_in": 300}
         """What a token comes with; a member `token` or `access_token` is added."""
         self.token_member = "token"
@@ -164,7 +191,7 @@ class FakeUpstream:
 
     # How it goes wrong.
 
-    def fault(self, pattern: str, fault: Fault) -> None:
+    def fault(self, pattern: str, fault: Choice) -> None:
         """Answer requests whose path fits `pattern` (as in `fnmatch`) so from now on."""
         self._rules.append(_Ruled(pattern, fault))
 
@@ -218,12 +245,19 @@ class FakeUpstream:
     @property
     def tokens(self) -> int:
         """How many tokens were asked for."""
-        return self.count("/token")
+        return self.count(self.token_path)
 
     @property
     def url(self) -> str:
         """Where it is, without a path."""
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.host or f'127.0.0.1:{self.port}'}"
+
+    def place(self, location: str, name: str, reference: str) -> str:
+        """Fill in a `Location`: `{name}`, `{reference}`, and `{hex}` for a digest without its algorithm."""
+        hexadecimal = reference.rpartition(":")[2]
+        return (
+            location.replace("{name}", name).replace("{reference}", reference).replace("{hex}", hexadecimal)
+        )
 
     # Its life.
 
@@ -250,24 +284,24 @@ class FakeUpstream:
 
     # For the server within.
 
-    def rule(self, method: str, path: str) -> Fault:
+    def rule(self, seen: Seen) -> Fault:
         """Take the fault for an answer."""
         for ruled in reversed(self._rules):
-            if ruled.fits(method, path):
-                if ruled.left is not None:
-                    ruled.left -= 1
-                return ruled.fault
+            fault = ruled.take(seen)
+            if fault is not None:
+                return fault
         return Fault()
 
     def note(self, seen: Seen) -> None:
         """Take note of a request."""
         self.requests.append(seen)
+        self.journal.append(seen)
         self._tell()
 
     def issue(self, scope: str) -> dict[str, object]:
         """Make a token's answer."""
         self._tokens += 1
-        token = f"token-{self._tokens}"
+        token = f"{self.audience}token-{self._tokens}"
         self.valid.add((token, scope))
         return {self.token_member: token, **self.token_answer}
 

@@ -52,8 +52,6 @@ DENIED = Expected("404, `detail` says `denied`", 404, outcome="denied")
 ABSENT = Expected("404", 404, outcome="absent")
 LIMITED = Expected("429, `Retry-After` passed on", 429, outcome="limited", retry_after=RETRY_AFTER)
 BAD = Expected("502", 502, outcome="unavailable")
-UNUSABLE = attrs.evolve(BAD, outcome=None)
-"""Found to be wrong after the upstream was chosen: the message says why, and there is no list of upstreams."""
 SOON_STALE = attrs.evolve(STALE, text="200 stale after `revalidate_timeout`", within="revalidate_timeout")
 LATE = Expected("504 after `answer_timeout`", 504, within="answer_timeout")
 SHORT = Expected("short read", short=True)
@@ -197,8 +195,8 @@ def _redirect(case: Case) -> None:
 _HEADERS = tuple((f"X-Padding-{i}", "a" * 1024) for i in range(10 * 1024))
 
 
-def _all(cached: Expected, new: Expected, blob: Expected | None = None) -> dict[str, Expected]:
-    return {TAG: cached, NEW_TAG: new, DIGEST: new, BLOB: blob or new}
+def _all(cached: Expected, new: Expected) -> dict[str, Expected]:
+    return {TAG: cached, NEW_TAG: new, DIGEST: new, BLOB: new}
 
 
 def _manifests(cached: Expected, new: Expected) -> dict[str, Expected]:
@@ -254,7 +252,7 @@ ROWS = (
         "corrupt",
         "wrong bytes in a manifest, or in a blob of up to 1 MiB",
         _fault(corrupt=True),
-        {NEW_TAG: BAD, DIGEST: BAD, BLOB: UNUSABLE},
+        {NEW_TAG: BAD, DIGEST: BAD, BLOB: BAD},
     ),
     Row("revoked", "refuses a token that it gave", _revoke, _all(CONFIRMED, WHOLE), auth=True, known=True),
     Row(
@@ -266,7 +264,7 @@ ROWS = (
         known=True,
         behind={},
     ),
-    Row("html", "200 with a web page", _fault(html=True), _all(STALE, BAD, UNUSABLE)),
+    Row("html", "200 with a web page", _fault(html=True), _all(STALE, BAD)),
     Row(
         "gzip-bomb", "a compressed body, small until it is unpacked", _gzip_bomb, _all(STALE, BAD), flat=True
     ),

@@ -109,8 +109,9 @@ class FakeReader:
         """Wait for some."""
         if self.content.error is not None:
             return fail(self.content.error)
-        waiting: Deferred[None] = succeed(None) if self.ready() else self.content.changed()
-        return waiting.addCallback(lambda _: None if self.ready() else self.more())
+        if self.ready() or self.position >= self.stop:
+            return succeed(None)
+        return self.content.changed().addCallback(lambda _: self.more())
 
     def advance(self, sent: int) -> None:
         """Take note of bytes that went out."""
@@ -119,6 +120,8 @@ class FakeReader:
 
     async def read(self, limit: int) -> bytes:
         """Read."""
+        if self.position >= self.stop:
+            return b""
         if not self.ready():
             await self.more()
         if self.content.error is not None:

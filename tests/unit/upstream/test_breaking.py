@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from nora.oci import Digest, Repository, Tag
 from nora.oci.errors import Limited, ManifestUnknown, NoraError, TimedOut, Unavailable, Unverified
 from nora.telemetry import Metrics
+from nora.upstream import circuit
 from nora.upstream.chain import Found, first
 from nora.upstream.interfaces import Candidate
 from nora.upstream.outcomes import Absent
@@ -155,6 +156,27 @@ class BreakingTests(UpstreamTestCase):
         self.upstream.refusing = False
         await self.fails(back.describe_blob(REPOSITORY, Digest.of(b"nothing")), Absent)
         self.assertEqual(self.word(back), "closed")
+
+    async def test_a_last_resort_that_hangs(self) -> None:
+        """Asked in spite of its open circuit it has little time, and so has its probe; the others' answers count."""
+        self.patch(circuit, "PATIENCE", 0.2)
+        self.upstream.refusing = True
+        slow = self.registry(self.upstream.url, proxy_timeout=60.0)
+        await self.try_three(slow)
+        self.upstream.refusing = False
+        self.upstream.fault("*", Fault(hold=True))
+        other = await self.fake()
+
+        async def pull(candidate: Candidate) -> object:
+            return await candidate.upstream.manifest(candidate.repository.name, ONE)
+
+        chain = self.ask_chain(pull, slow, self.registry(other.url, name="other"))
+        error = await self.fails(chain, TimedOut)
+        assert isinstance(error.detail, list)
+        self.assertEqual([told["outcome"] for told in error.detail], ["unavailable", "absent"])
+        self.assertEqual(error.detail[0]["reason"], "no answer within 0.2 s")
+        await self.until(lambda: slow.circuit.objection() is not None and self.word(slow) == "half-open")
+        await self.until(lambda: self.word(slow) == "open")
 
     async def test_lies_are_life(self) -> None:
         """What cannot be used is an answer."""

@@ -131,6 +131,14 @@ class CircuitTests(SynchronousTestCase):
         self.assertEqual(self.told, [True, False])
         self.assertEqual(self.circuit.state().since, None)
 
+    def test_patience(self) -> None:
+        """While it is open nothing is waited for longer than 5 s; closed, as long as configured."""
+        self.assertEqual(self.circuit.patience(60), 60)
+        self.open_up()
+        self.assertEqual((self.circuit.patience(60), self.circuit.patience(2)), (5, 2))
+        self.circuit.succeeded()
+        self.assertEqual(self.circuit.patience(60), 60)
+
     def test_probe(self) -> None:
         """Before its time there is no probe, then exactly one; an answer to it closes the circuit."""
         self.open_up()

@@ -125,6 +125,17 @@ class GuardTests(SynchronousTestCase):
         guard.resolved(["8.8.8.8"])
         self.assertFalse(guard.private)
 
+    def test_mixed_is_public(self) -> None:
+        """A public host does not become private by naming an address inside beside its own."""
+        guard = Guard("registry.example")
+        table: dict[str, list[Any]] = {
+            "registry.example": ["10.0.0.1", "8.8.8.8", "fe80::1"],
+            "inside.example": ["10.0.0.2"],
+        }
+        self.assertEqual(self.resolve(guard, "registry.example", table), table["registry.example"])
+        self.assertFalse(guard.private)
+        self.assertEqual(self.resolve(guard, "inside.example", table), [])
+
     def test_literal(self) -> None:
         """A URL with an address inside is a private upstream before anything is resolved."""
         self.assertTrue(Guard("127.0.0.1").private)

@@ -93,6 +93,21 @@ class FollowTests(SynchronousTestCase):
             with self.assertRaises(BadURL):
                 follow("https://h/", location)
 
+    @given(st.text(max_size=40) | st.text(alphabet="htps:/[]1.@?#%a", max_size=30))
+    def test_any_location(self, location: str) -> None:
+        """Any text is followed to an http or https URL, or refused in the one way."""
+        try:
+            url = follow("https://h/v2/x", location)
+        except BadURL:
+            return
+        self.assertEqual(Origin.of(url).scheme, "https")
+
+    def test_brackets(self) -> None:
+        """What another parser would trip over is refused like the rest."""
+        for location in ["//[::1", "//[x]/", "//]["]:
+            with self.assertRaises(BadURL):
+                follow("https://h/", location)
+
     def test_path(self) -> None:
         """The path has its slash, and neither query nor fragment."""
         self.assertEqual(path_of("https://h/v2/a?x=/b#c"), "/v2/a")

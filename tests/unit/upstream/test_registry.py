@@ -83,6 +83,7 @@ class ManifestTests(RegistryTestCase):
             Fault(headers=(("Content-Type", "text/plain"),), method="HEAD"),
             Fault(chunked=True, method="HEAD"),
             Fault(headers=(("Content-Length", "99999999"),), method="HEAD"),
+            Fault(status=400, method="HEAD"),
             Fault(status=405, method="HEAD"),
         ):
             self.upstream.heal()

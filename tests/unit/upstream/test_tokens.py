@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import parse_qsl, urlencode
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +87,36 @@ class TokensTests(SynchronousTestCase):
         challenge = Challenge("bearer", {"realm": "https://h/auth?account=x#y"})
         self.successResultOf(self.renew("a", challenge))
         self.assertEqual(self.urls, ["https://h/auth?account=x&scope=repository%3Aa%3Apull"])
+
+    def test_scope_in_the_realm(self) -> None:
+        """A repository's scope in the realm's own query is not asked for: it may be another's."""
+        for query, expected in (
+            ("?scope=repository:user/image:pull", "?"),
+            ("?a=1&scope=repository%3Auser%2Fimage%3Apull&b", "?a=1&b&"),
+            ("?scope=aws", "?scope=aws&"),
+            ("?", "?"),
+        ):
+            service = Service(f"https://auth.example/token{query}", None, None)
+            wanted = f"https://auth.example/token{expected}scope=repository%3Aa%2Fb%3Apull"
+            self.assertEqual(service.url_for("a/b", HUB), wanted)
+
+    @given(
+        st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), max_size=4),
+        st.none() | st.text(min_size=1, max_size=12),
+        st.none() | st.text(min_size=1, max_size=12),
+    )
+    def test_any_challenge(self, own: list[tuple[str, str]], service: str | None, scope: str | None) -> None:
+        """Whatever a challenge says, its realm is asked, its own query first, and nothing of it becomes more."""
+        parameters = {"realm": f"https://auth.example:8443/token?{urlencode(own)}#x"}
+        parameters.update({key: value for key, value in (("service", service), ("scope", scope)) if value})
+        url = Service.of(Challenge("bearer", parameters)).url_for("a/b", HUB)
+        self.assertEqual(Origin.of(url), Origin("https", "auth.example", 8443))
+        wanted = "repository:a/b:pull" if scope is None or scope.startswith("repository:") else scope
+        kept = [pair for pair in own if pair[0] != "scope" or not pair[1].startswith("repository:")]
+        added = [("service", service)] if service else []
+        self.assertEqual(
+            parse_qsl(url.partition("?")[2], keep_blank_values=True), [*kept, *added, ("scope", wanted)]
+        )
 
     def test_ahead(self) -> None:
         """Before any challenge there is nothing to ask; afterwards a new repository's token is asked for ahead."""
