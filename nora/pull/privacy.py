@@ -67,6 +67,28 @@ class Privacy:
         self._attempts: dict[Repository, float] = {}
         self._judging: SingleFlight[Repository, bool] = SingleFlight(background)
 
+    async def serve(
+        self, route: Route, rights: Rights, probe: Probe, pull: Callable[[Route], Awaitable[Served[T]]]
+    ) -> Served[T]:
+        """Do `pull` with what is left of `route`, and let its result pass or raise `Denied`.
+
+        Whatever serves something of a proxied repository goes through here. `probe` asks for the same by HEAD.
+        """
+        rights.require(Action.PULL, route.name)
+        left, barred = await self.readable(route, rights)
+        try:
+            served = await pull(left)
+        except Unknown:
+            if barred:
+                raise self.denied(route) from None
+            raise
+        try:
+            await self.settle(left, served.repository, rights, probe)
+        except BaseException:
+            _close(served.content)
+            raise
+        return served
+
     async def readable(self, route: Route, rights: Rights) -> tuple[Route, bool]:
         """Leave of `route` what the client may read, and tell whether something private was left out.
 
@@ -239,46 +261,28 @@ class PrivatePull:
     async def manifest(self, route: Route, reference: Reference, rights: Rights) -> Served[Answer]:
         """GET of a manifest."""
         probe = _of_manifest(reference)
-        return await self._serve(
+        return await self._privacy.serve(
             route, rights, probe, lambda left: self._pull.manifest(left, reference, rights)
         )
 
     async def describe(self, route: Route, reference: Reference, rights: Rights) -> Served[Answer]:
         """HEAD of a manifest."""
         probe = _of_manifest(reference)
-        return await self._serve(
+        return await self._privacy.serve(
             route, rights, probe, lambda left: self._pull.describe(left, reference, rights)
         )
 
     async def blob(self, route: Route, digest: Digest, rights: Rights) -> Served[Content]:
         """GET of a blob."""
-        return await self._serve(
+        return await self._privacy.serve(
             route, rights, _of_blob(digest), lambda left: self._pull.blob(left, digest, rights)
         )
 
     async def describe_blob(self, route: Route, digest: Digest, rights: Rights) -> Served[int]:
         """HEAD of a blob."""
-        return await self._serve(
+        return await self._privacy.serve(
             route, rights, _of_blob(digest), lambda left: self._pull.describe_blob(left, digest, rights)
         )
-
-    async def _serve(
-        self, route: Route, rights: Rights, probe: Probe, pull: Callable[[Route], Awaitable[Served[T]]]
-    ) -> Served[T]:
-        rights.require(Action.PULL, route.name)
-        left, barred = await self._privacy.readable(route, rights)
-        try:
-            served = await pull(left)
-        except Unknown:
-            if barred:
-                raise self._privacy.denied(route) from None
-            raise
-        try:
-            await self._privacy.settle(left, served.repository, rights, probe)
-        except BaseException:
-            _close(served.content)
-            raise
-        return served
 
 
 def _of_manifest(reference: Reference) -> Probe:
