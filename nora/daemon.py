@@ -19,6 +19,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from nora import __version__
+from nora.accounts import credential_of, shared_namespaces, strangers
 from nora.concurrency import Background, Waiters
 from nora.config import Config, UpstreamConfig, needs_restart
 from nora.process import CannotReload, CannotStart, Sockets
@@ -30,13 +31,15 @@ from nora.pull.freshness import Freshness, Rule
 from nora.pull.leading import Limits as FillLimits
 from nora.pull.manifests import Manifests
 from nora.pull.owners import Owners
+from nora.pull.privacy import Privacy, PrivateDiscovery, PrivatePull
 from nora.pull.tags import Tags
 from nora.pull.through import PullThrough
 from nora.storage import StoreBusy
 from nora.storage.store import Store
 from nora.telemetry import AuditLog, Metrics
+from nora.upstream.building import build_registry
 from nora.upstream.offline import Offline
-from nora.upstream.registry import Registry, build_registry
+from nora.upstream.registry import Registry
 from nora.upstream.routing import RoutedUpstream, Routing
 from nora.upstream.via import make_pseudonym
 from nora.web import health
@@ -315,7 +318,11 @@ class Daemon:
         self._registries = registries
         for old in dropped:
             self._background.start(old.close())
-        return Backend(routing, PullThrough(manifests, tags, blobs, owners, self._metrics), discovery)
+        anonymous = strangers(registries.values(), offline=docker.offline)
+        everyone = shared_namespaces(docker.upstreams, anonymous)
+        privacy = Privacy(store.records, owners, anonymous, everyone, self._background, time.time)
+        pull = PullThrough(manifests, tags, blobs, owners, self._metrics)
+        return Backend(routing, PrivatePull(pull, privacy), PrivateDiscovery(discovery, privacy))
 
     def _registry(self, asked: _Asked) -> Registry:
         return build_registry(
@@ -329,6 +336,8 @@ class Daemon:
             ca_file=asked.upstream.ca_file,
             observer=self._metrics,
             pseudonym=self._pseudonym,
+            source=credential_of(self._reactor, asked.upstream),
+            realms=asked.upstream.realms,
         )
 
     async def _sweep(self) -> None:

@@ -22,6 +22,11 @@ class Rights:
     user: str | None
     actions: frozenset[Action]
 
+    @property
+    def private(self) -> bool:
+        """This client may read what only our credential at an upstream opened."""
+        return self.user is not None
+
     def require(self, action: Action, repository: str) -> None:
         """Raise `Denied` unless this client may take `action` on `repository`, named as the client did."""
         if action not in self.actions:

@@ -10,6 +10,7 @@ import attrs
 from nora.config import hosts, kinds, texts
 from nora.config.freshness import FreshnessConfig, repeated
 from nora.config.keys import key
+from nora.config.secret import Secret
 
 
 def _own_name(upstream: UpstreamConfig) -> str:
@@ -67,6 +68,77 @@ class UpstreamConfig:
             "A file of PEM certificates that this upstream's certificate is verified with, in place of the "
             "system's.",
             example="/etc/nora/registry-ca.pem",
+        ),
+    )
+    auth: Secret | None = attrs.field(
+        default=None,
+        metadata=key(
+            kinds.Maybe(texts.UserAndPassword()),
+            "The user and the password that are sent to this upstream, or to its token service. Of `auth`, "
+            "`username`, `token_file` and `docker_config` an upstream has one at most.",
+            example="puller:a-long-secret",
+        ),
+    )
+    username: str | None = attrs.field(
+        default=None,
+        metadata=key(
+            kinds.Maybe(texts.User()),
+            "The user whose password is in `password_file`.",
+            example="puller",
+        ),
+    )
+    password_file: str | None = attrs.field(
+        default=None,
+        metadata=key(
+            kinds.Maybe(texts.Path()),
+            "A file with the password of `username`. It is read again when it changes, and when the password is "
+            "refused.",
+            example="/etc/nora/puller.password",
+        ),
+    )
+    token_file: str | None = attrs.field(
+        default=None,
+        metadata=key(
+            kinds.Maybe(texts.Path()),
+            "A file with a bearer token that this upstream itself takes. It is read again when it changes, and "
+            "when the token is refused.",
+            example="/run/secrets/registry-token",
+        ),
+    )
+    docker_config: str | None = attrs.field(
+        default=None,
+        metadata=key(
+            kinds.Maybe(texts.Path()),
+            "A config.json as `docker login` and credential helpers leave it. The helper programs that it names "
+            "are run as this server's user.",
+            example="/var/lib/nora/.docker/config.json",
+        ),
+    )
+    credential_ttl: float = attrs.field(
+        default=3600,
+        metadata=key(
+            kinds.seconds(1, 86400),
+            "For how many seconds the password that a credential helper gave is used before the helper is run "
+            "again. A refusal has it run at once.",
+            example=600,
+        ),
+    )
+    realms: tuple[str, ...] = attrs.field(
+        default=(),
+        metadata=key(
+            kinds.Several(texts.HostName()),
+            "Hosts of token services, with their port unless it is the usual one, that this upstream's "
+            "credential may go to. Those on the upstream's own host, Docker Hub's and GitLab's are known.",
+            example=["auth.example.org"],
+        ),
+    )
+    share: str = attrs.field(
+        default="private",
+        metadata=key(
+            kinds.Choice(("private", "everyone")),
+            'Who may pull what this upstream gives only with our credential: "everyone" who can reach this '
+            'server, or, with "private", only clients that are allowed to. An anonymous client is not.',
+            example="everyone",
         ),
     )
     include: tuple[str, ...] = attrs.field(
@@ -309,6 +381,7 @@ def conflicts(upstreams: Sequence[UpstreamConfig | None]) -> Iterator[tuple[int,
             yield position, "namespace", upstream.namespace, "must be given, since local is reserved"
         if names.setdefault(upstream.name, position) != position:
             yield position, "name", upstream.name, f"must not be that of upstream {names[upstream.name]} too"
+        yield from _credential_conflicts(position, upstream)
         if upstream.prefix is None:
             continue
         if prefixes.setdefault(upstream.prefix, position) != position:
@@ -321,3 +394,23 @@ def conflicts(upstreams: Sequence[UpstreamConfig | None]) -> Iterator[tuple[int,
         meant = hosts.canonical_namespace(upstream.prefix)
         if any(other is not None and other.namespace == meant != upstream.namespace for other in upstreams):
             yield position, "prefix", upstream.prefix, "must not be the namespace of another upstream"
+
+
+def _credential_conflicts(position: int, upstream: UpstreamConfig) -> Iterator[tuple[int, str, str, str]]:
+    """Tell what of an upstream's credential does not go together."""
+    given = {
+        name: str(value)
+        for name in ("auth", "username", "token_file", "docker_config")
+        if (value := getattr(upstream, name)) is not None
+    }
+    for other in list(given)[1:]:
+        yield (
+            position,
+            other,
+            given[other],
+            f"must not be given beside {next(iter(given))}: one credential only",
+        )
+    if upstream.username is not None and upstream.password_file is None:
+        yield position, "username", upstream.username, "must come with password_file"
+    if upstream.password_file is not None and upstream.username is None:
+        yield position, "password_file", upstream.password_file, "must come with username"

@@ -185,3 +185,34 @@ class SecretText(Text):
         if text == MASK:
             raise Refused(f"must be {self.allows}")
         return text
+
+
+class UserAndPassword(SecretText):
+    """A user and a password, as one secret."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return f"user:password, of 3 to {MAX_TEXT} printable characters"
+
+    def check(self, text: str) -> str:
+        """Take it if both are there."""
+        user, _, password = super().check(text).partition(":")
+        if not user or not password:
+            raise Refused(f"must be {self.allows}")
+        return text
+
+
+class User(Text):
+    """A user's name at an upstream."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return f"a printable text of 1 to {MAX_TEXT} characters without a colon"
+
+    def check(self, text: str) -> str:
+        """Take it; a colon ends a user's name in what is sent."""
+        if ":" in text:
+            raise Refused(f"must be {self.allows}")
+        return text

@@ -87,6 +87,9 @@ class Metrics:
         self._quota = self._gauge(
             "nora_upstream_quota_remaining", "Pulls that the upstream's rate limit leaves.", "upstream"
         )
+        self._credential_refused = self._counter(
+            "nora_upstream_credential_refused_total", "Exchanges whose credential was refused.", "upstream"
+        )
         self._circuits = self._gauge(
             "nora_upstream_circuit_open", "1 while the upstream is taken for dead, else 0.", "upstream"
         )
@@ -205,6 +208,10 @@ class Metrics:
     def quota(self, upstream: str, remaining: int) -> None:
         """Tell how many pulls an upstream's rate limit leaves."""
         self._quota.labels(upstream).set(remaining)
+
+    def credential_refused(self, upstream: str) -> None:
+        """Count a refusal of our credential at an upstream."""
+        self._credential_refused.labels(upstream).inc()
 
     def circuit(self, upstream: str, opened: bool) -> None:
         """Tell whether an upstream's circuit is open."""

@@ -1,7 +1,7 @@
 """One upstream's HTTP client: redirects by our own rules, and failures in the domain's words.
 
-It sends GET and HEAD only. A token goes to the origin that it was made for, and to no other: when a redirect changes
-scheme, host or port it is dropped, and not taken up again if a later one leads back.
+It sends GET and HEAD, and POST to token services. An `Authorization` goes to the origin that it was made for, and to no
+other: when a redirect changes scheme, host or port it is dropped, and not taken up again if a later one leads back.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _WORDS: tuple[tuple[tuple[type[BaseException], ...], type[Exception], str], ...]
 )
 
 
-TokenFor = Callable[[Origin, str], str | None]
-"""Gives the token for a request to a path of an origin, None for none."""
+AuthorizationFor = Callable[[Origin, str], str | None]
+"""Gives the value of `Authorization` for a request to a path of an origin, None for none."""
 
 Leads = Callable[[int, str], bool]
 """Tells whether a redirect with a status to a URL is followed."""
 
 
-def _no_token(_: Origin, __: str) -> None:
+def _anonymous(_: Origin, __: str) -> None:
     """Stay anonymous."""
 
 
@@ -59,14 +59,14 @@ def anywhere(_: int, __: str) -> bool:
 class Answer:
     """A final response: `status`, the `origin` it came from and the `path` there, and its body, to be ended once.
 
-    `token` is the one that the last request carried, None when it had none.
+    `authorization` is the one that the last request carried, None when it had none.
     """
 
-    def __init__(self, response: IResponse, url: str, token: str | None, clock: IReactorTime) -> None:
+    def __init__(self, response: IResponse, url: str, authorization: str | None, clock: IReactorTime) -> None:
         self.status = int(response.code)
         self.origin = Origin.of(url)
         self.path = path_of(url)
-        self.token = token
+        self.authorization = authorization
         self._response = response
         self._clock = clock
         self._taken = False
@@ -122,10 +122,13 @@ class Client:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        token_for: TokenFor = _no_token,
+        authorization_for: AuthorizationFor = _anonymous,
         leads: Leads = anywhere,
+        data: bytes | None = None,
     ) -> Answer:
-        """Ask, and follow at most 5 redirects; `token_for(origin, path)` gives the bearer token for each on the way.
+        """Ask, and follow at most 5 redirects; `authorization_for(origin, path)` is asked for each on the way.
+
+        With `data`, the body of a POST, which may be a secret, none is followed.
 
         A redirect that `leads` does not follow is the answer.
 
@@ -135,14 +138,17 @@ class Client:
         left: set[Origin] = set()
         for _ in range(MAX_REDIRECTS + 1):
             origin = Origin.of(url)
-            token = None if origin in left else token_for(origin, path_of(url))
-            response = await self._send(method, url, headers, token)
-            answer = Answer(response, url, token, self._clock)
+            authorization = None if origin in left else authorization_for(origin, path_of(url))
+            response = await self._send(method, url, headers, authorization, data)
+            answer = Answer(response, url, authorization, self._clock)
             if not 100 <= answer.status <= 599:
                 answer.abort()
                 raise Unverified("it answered with a status that HTTP does not have")
             if answer.status not in _REDIRECTS:
                 return answer
+            if data is not None:
+                await answer.drain()
+                raise Unverified("redirected, where no redirect is followed")
             try:
                 url = follow(url, answer.header("Location") or "")
             except BadURL as bad:
@@ -155,15 +161,23 @@ class Client:
                 left.add(origin)
         raise Unverified(f"redirected more than {MAX_REDIRECTS} times")
 
-    async def _send(self, method: str, url: str, headers: Mapping[str, str], token: str | None) -> IResponse:
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        authorization: str | None,
+        data: bytes | None,
+    ) -> IResponse:
         sent = Headers({name: [value] for name, value in headers.items()})
-        if token is not None:
-            sent.setRawHeaders("Authorization", [f"Bearer {token}"])
+        if authorization is not None:
+            sent.setRawHeaders("Authorization", [authorization])
         try:
             response: IResponse = await self._http.request(
                 method,
                 VerbatimURL(url),
                 headers=sent,
+                data=data,
                 allow_redirects=False,
                 unbuffered=True,
                 reactor=cast(Any, self._clock),

@@ -12,7 +12,9 @@ from nora.oci import check_name
 from nora.oci.errors import InvalidName, Limited, NoraError, Unavailable, Unverified
 from nora.upstream.challenge import bearer
 from nora.upstream.client import Answer, Client, Leads, anywhere
+from nora.upstream.credentials import Credential, CredentialRefused
 from nora.upstream.limits import parse_retry_after
+from nora.upstream.login import Login
 from nora.upstream.origin import Origin
 from nora.upstream.outcomes import Absent
 from nora.upstream.tokens import MAX_TOKEN_ANSWER, Fetched, Service, Token, Tokens
@@ -38,42 +40,121 @@ def retry_after(answer: Answer, clock: IReactorTime) -> int | None:
 
 
 class Exchange:
-    """Asks the registry at `origin`, with the tokens that it and a second one behind it ask for."""
+    """Asks the registry at `origin`, with the tokens that it and a second one behind it ask for.
 
-    def __init__(self, client: Client, tokens: Tokens, origin: Origin, clock: IReactorTime) -> None:
+    With a `login` the registry at `origin`, and nobody else, is asked with our credential.
+    """
+
+    def __init__(
+        self, client: Client, tokens: Tokens, origin: Origin, clock: IReactorTime, login: Login | None = None
+    ) -> None:
         self._client = client
         self._tokens = tokens
         self._origin = origin
         self._clock = clock
+        self._login = login
 
     async def ask(
         self, method: str, url: str, repository: str, headers: Mapping[str, str], leads: Leads = anywhere
     ) -> Answer:
-        """Give the answer, whatever its status, once no other token could change it.
+        """Give the answer, whatever its status, once no other token or credential could change it.
 
         Redirects are followed where `leads` says so.
 
-        Each registry on the way is asked with a token of its own, renewed once when it is refused. Raises what
-        `Client.request` and `Tokens.renew` do.
+        Each registry on the way is asked with a token of its own, renewed once when it is refused; a credential
+        that is refused is read again, once. Raises what `Client.request`, `Tokens.renew` and `Credentials` do.
         """
-        held: dict[Origin, Token] = {}
-        token = await self._tokens.ahead(self._origin, repository)
-        if token is not None:
-            held[self._origin] = token
+        if self._login is None:
+            return await self._ask(method, url, repository, headers, leads, None)
+        credentials = self._login.credentials
+        credential = await credentials.get()
+        try:
+            answer = await self._ask(method, url, repository, headers, leads, credential)
+        except CredentialRefused:
+            credential = await credentials.another(credential)
+            try:
+                answer = await self._ask(method, url, repository, headers, leads, credential)
+            except CredentialRefused:
+                credentials.refused(credential)
+                raise
+        credentials.accepted()
+        return answer
 
-        def token_for(at: Origin, path: str) -> str | None:
-            token = held.get(at) or self._tokens.kept(at, self._name_at(at, path, repository))
-            return token.text if token is not None else None
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        repository: str,
+        headers: Mapping[str, str],
+        leads: Leads,
+        credential: Credential | None,
+    ) -> Answer:
+        held: dict[Origin, Token] = {}
+        if self._direct(credential) is None:
+            token = await self._tokens.ahead(self._origin, repository, credential)
+            if token is not None:
+                held[self._origin] = token
+
+        def authorization_for(at: Origin, path: str) -> str | None:
+            ours = credential if at == self._origin else None
+            direct = self._direct(ours)
+            if direct is not None:
+                return direct
+            token = held.get(at) or self._tokens.kept(at, self._name_at(at, path, repository), ours)
+            return token.header if token is not None else None
 
         for _ in range(_MAX_ROUNDS):
-            answer = await self._client.request(method, url, headers, token_for, leads)
+            answer = await self._client.request(method, url, headers, authorization_for, leads)
+            ours = credential if answer.origin == self._origin else None
+            if self._learns(answer, ours):
+                await answer.drain()
+                if self._direct(ours) is not None:
+                    continue
+            if ours is not None and answer.authorization == self._direct(ours) is not None:
+                await self._require_taken(method, answer, ours)
+                return answer
             if not await _wants_token(answer):
                 return answer
-            renewed = await self._renew(answer, self._name_at(answer.origin, answer.path, repository), held)
+            name = self._name_at(answer.origin, answer.path, repository)
+            renewed = await self._renew(answer, name, held, ours)
             if renewed is None:
+                if ours is not None and answer.authorization is None and self._login is not None:
+                    raise self._login.credentials.unusable("it answered 401 and did not say how to log in")
                 return answer
             held[answer.origin] = renewed
         raise Unavailable("it refuses every token that it gives")
+
+    def _direct(self, credential: Credential | None) -> str | None:
+        """Give the `Authorization` with which our credential itself goes to the registry."""
+        return None if credential is None or self._login is None else self._login.header(credential)
+
+    def _learns(self, answer: Answer, credential: Credential | None) -> bool:
+        """Tell whether a 401 asks for another scheme than was known: the first one, or one that changed its mind."""
+        if credential is None or self._login is None or answer.status != 401:
+            return False
+        return self._login.learn(answer.headers("WWW-Authenticate"), credential)
+
+    async def _require_taken(self, method: str, answer: Answer, credential: Credential) -> None:
+        """Raise `CredentialRefused` when that is what the answer to our credential means.
+
+        A 403 may be about the repository alone. Its body tells; after HEAD, which has none, the registry's own
+        endpoint for logging in does.
+        """
+        refused = answer.status == 401
+        if answer.status == 403 and method != "HEAD":
+            refused = b"expired" in (await answer.read(_MAX_ERROR_BODY)).lower()
+        elif answer.status == 403:
+            checked = await self._client.request(
+                "GET",
+                f"{self._origin}/v2/",
+                {},
+                lambda at, _: credential.header() if at == self._origin else None,
+            )
+            refused = checked.status in (401, 403)
+            await checked.drain()
+        if refused:
+            await answer.drain()
+            raise CredentialRefused
 
     def refusal(self, answer: Answer) -> NoraError:
         """Say what an answer that is not the wanted one means; its body is the caller's to end."""
@@ -81,8 +162,9 @@ class Exchange:
         if status in (404, 410):
             return Absent(f"it answered {status}")
         if status in (401, 402, 403):
-            if answer.origin == self._origin or answer.token is not None:
-                return Absent(f"it answered {status} to an anonymous pull", denied=True)
+            if answer.origin == self._origin or answer.authorization is not None:
+                whom = "an anonymous pull" if self._login is None else "our credential"
+                return Absent(f"it answered {status} to {whom}", denied=True)
             return Unavailable(f"the storage that it redirects to answered {status}")
         if status == 429:
             return Limited("it answered 429", retry_after(answer, self._clock))
@@ -92,13 +174,15 @@ class Exchange:
             return Unverified(f"it answered {status}, which was not asked for")
         return Unavailable(f"it answered {status}")
 
-    async def _renew(self, answer: Answer, name: str, held: Mapping[Origin, Token]) -> Token | None:
+    async def _renew(
+        self, answer: Answer, name: str, held: Mapping[Origin, Token], credential: Credential | None
+    ) -> Token | None:
         """Get another token for where `answer` came from; None when none could help."""
         await answer.drain()
         at = answer.origin
         challenge = bearer(answer.headers("WWW-Authenticate"))
-        if answer.token is not None:
-            self._tokens.refused(at, name, answer.token)
+        if answer.authorization is not None:
+            self._tokens.refused(at, name, answer.authorization, credential)
         used = held.get(at)
         if (
             used is not None
@@ -106,7 +190,7 @@ class Exchange:
             and (challenge is None or Service.of(challenge) == used.fresh)
         ):
             return None
-        return await self._tokens.renew(at, name, challenge)
+        return await self._tokens.renew(at, name, challenge, credential)
 
     def _name_at(self, at: Origin, path: str, repository: str) -> str:
         """Tell what the repository is called at `at`: a second registry may know it by another name."""
@@ -119,7 +203,7 @@ class Exchange:
 
 async def _wants_token(answer: Answer) -> bool:
     """Tell whether another token may be the answer's cure: a 401, or a 403 that says that this one expired."""
-    if answer.status == 403 and answer.token is not None:
+    if answer.status == 403 and answer.authorization is not None:
         return b"expired" in (await answer.read(_MAX_ERROR_BODY)).lower()
     return answer.status == 401
 

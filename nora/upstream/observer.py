@@ -28,6 +28,9 @@ class Observer(Protocol):
     def quota(self, upstream: str, remaining: int) -> None:
         """Tell how many pulls the upstream says are left."""
 
+    def credential_refused(self, upstream: str) -> None:
+        """Tell that the upstream, or its token service, did not take our credential."""
+
     def circuit(self, upstream: str, opened: bool) -> None:
         """Tell that the upstream's circuit opened, or that it is closed: told once at the beginning, too."""
 
@@ -45,6 +48,9 @@ class Unobserved:
         """Do nothing."""
 
     def quota(self, upstream: str, remaining: int) -> None:
+        """Do nothing."""
+
+    def credential_refused(self, upstream: str) -> None:
         """Do nothing."""
 
     def circuit(self, upstream: str, opened: bool) -> None:

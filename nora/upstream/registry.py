@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -17,7 +17,6 @@ from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.threads import deferToThreadPool
 from twisted.web.iweb import IAgent
 
 from nora.concurrency import Background
@@ -35,19 +34,20 @@ from nora.oci.listing import TagList
 from nora.upstream.budget import within
 from nora.upstream.circuit import Circuit
 from nora.upstream.client import Answer, Client, Leads, anywhere
+from nora.upstream.credentials import Credential, Credentials, Source
 from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
 from nora.upstream.guard import Guard
 from nora.upstream.incoming import Transfer
 from nora.upstream.limits import Limits
 from nora.upstream.lists import Lists, Offload, at_once
+from nora.upstream.login import Login, log_in
 from nora.upstream.observer import Observer, Unobserved
 from nora.upstream.origin import Origin
 from nora.upstream.outcomes import Absent, Attempt
 from nora.upstream.quota import Quota
 from nora.upstream.ranges import check_partial
-from nora.upstream.tokens import Fetched, Tokens
-from nora.upstream.transport import BoundedPool, build_agent
-from nora.upstream.via import make_pseudonym
+from nora.upstream.tokens import Fetched, Service, Tokens
+from nora.upstream.transport import BoundedPool
 
 T = TypeVar("T")
 
@@ -76,9 +76,14 @@ class Registry:
     """The `nora.upstream.interfaces.Upstream` of a real registry at `url`, a http or https URL.
 
     `proxy_timeout` bounds an exchange up to its response's headers, and then once more a manifest's body;
-    `read_timeout` is the longest silence in a blob's; both in seconds. `offload` does long computations in a thread.
-    Raises `ValueError` for a URL that cannot be one.
+    `read_timeout` is the longest silence in a blob's; both in seconds. `source` is where our credential is kept, and
+    `realms` the further hosts of token services that it may go to; `twin_of` is the same registry asked in another way,
+    whose circuit counts for both; `offload` does long computations in a thread. Raises `ValueError` for a URL that
+    cannot be one.
     """
+
+    anonymous: Registry | None = None
+    """The same registry asked without our credential; None where there is none."""
 
     def __init__(
         self,
@@ -95,6 +100,9 @@ class Registry:
         observer: Observer | None = None,
         random: Callable[[], float] = random.random,
         offload: Offload = at_once,
+        source: Source | None = None,
+        realms: Iterable[str] = (),
+        twin_of: Registry | None = None,
     ) -> None:
         origin = Origin.of(url)
         self.name = name
@@ -110,11 +118,18 @@ class Registry:
         self._limits = Limits(clock)
         self._quota = Quota(clock)
         self._state = State()
-        self._circuit = Circuit(clock, random, self._background, self._probe, self._circuit_changed)
-        self._circuit_changed(False)
+        if twin_of is None:
+            self._circuit = Circuit(clock, random, self._background, self._probe, self._circuit_changed)
+            self._circuit_changed(False)
+        else:
+            self._circuit = twin_of.circuit
         self._client = Client(HTTPClient(agent, _NoCookies()), clock, guard)
-        tokens = Tokens(self._fetch_token, clock, self._background, self._token_asked)
-        self._exchange = Exchange(self._client, tokens, origin, clock)
+        tokens = Tokens(self._fetch_token, clock, self._background, self._token_asked, self._log_in)
+        self._login: Login | None = None
+        if source is not None:
+            credentials = Credentials(source, name, clock, self._background, self._observer)
+            self._login = Login(credentials, origin, realms)
+        self._exchange = Exchange(self._client, tokens, origin, clock, self._login)
         self._lists = Lists(
             self._ask, self._require, self._manifest, clock, proxy_timeout, self._received_bytes, offload
         )
@@ -311,6 +326,12 @@ class Registry:
     def _fetch_token(self, url: str) -> Deferred[Fetched]:
         return within(self._clock, self._proxy_timeout, fetch_token(self._client, self._clock, url))
 
+    def _log_in(self, service: Service, scope: str, credential: Credential) -> Deferred[Fetched]:
+        if self._login is not None:
+            self._login.require_trusted(service)
+        work = log_in(self._client, self._clock, service, scope, credential)
+        return within(self._clock, self._proxy_timeout, work)
+
     def _token_asked(self) -> None:
         self._observer.token(self.name)
 
@@ -350,38 +371,3 @@ def _length_of(answer: Answer) -> int | None:
     """Read the `Content-Length` of an answer to HEAD."""
     told = (answer.header("Content-Length") or "").strip()
     return int(told) if _LENGTH.match(told) else None
-
-
-def build_registry(
-    reactor: Any,
-    *,
-    name: str,
-    namespace: str,
-    url: str,
-    connect_timeout: float = 5.0,
-    proxy_timeout: float = 60.0,
-    read_timeout: float = 30.0,
-    ca_file: str | None = None,
-    observer: Observer | None = None,
-    pseudonym: str | None = None,
-) -> Registry:
-    """Build a registry on `reactor` with a guarded agent of its own.
-
-    `ca_file` is a PEM file whose certificates are trusted instead of the system's. Raises `ValueError` for a bad URL or
-    file and `OSError` when the file cannot be read.
-    """
-    guard = Guard(Origin.of(url).host)
-    agent, pool = build_agent(reactor, guard, connect_timeout, ca_file, pseudonym or make_pseudonym())
-    return Registry(
-        name=name,
-        namespace=namespace,
-        url=url,
-        agent=agent,
-        clock=reactor,
-        proxy_timeout=proxy_timeout,
-        read_timeout=read_timeout,
-        guard=guard,
-        pool=pool,
-        observer=observer,
-        offload=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
-    )

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from nora.concurrency import Background, SingleFlight
 from nora.oci.errors import Limited, Unavailable
 from nora.upstream.challenge import Challenge
+from nora.upstream.credentials import Credential, CredentialRefused
 from nora.upstream.origin import BadURL, Origin
 from nora.upstream.outcomes import Absent
 
@@ -96,16 +97,22 @@ class Token:
     text: str = attrs.field(repr=lambda _: "***")
     fresh: Service | None = None
 
+    @property
+    def header(self) -> str:
+        """The value of `Authorization`."""
+        return f"Bearer {self.text}"
+
 
 Fetch = Callable[[str], Awaitable[Fetched]]
-_Key = tuple[Origin, str | None, str]
+LogIn = Callable[[Service, str, Credential], Awaitable[Fetched]]
+_Key = tuple[Origin, Credential | None, str]
 
 
 class Tokens:
-    """The tokens of one upstream and of whomever it redirects to.
+    """The tokens of one upstream and of whomever it redirects to, those of each credential apart.
 
-    `fetch` asks a URL, bounded in time and in `MAX_TOKEN_ANSWER`; `asked` is called for each request to a token
-    service.
+    `fetch` asks a URL, bounded in time and in `MAX_TOKEN_ANSWER`; `log_in` asks a token service for a scope with a
+    credential; `asked` is called for each request to a token service.
     """
 
     def __init__(
@@ -114,8 +121,10 @@ class Tokens:
         clock: IReactorTime,
         background: Background,
         asked: Callable[[], None] = lambda: None,
+        log_in: LogIn | None = None,
     ) -> None:
         self._fetch = fetch
+        self._log_in = log_in
         self._clock = clock
         self._asked = asked
         self._kept: OrderedDict[_Key, tuple[str, float]] = OrderedDict()
@@ -125,7 +134,9 @@ class Tokens:
     def __len__(self) -> int:
         return len(self._kept)
 
-    async def ahead(self, origin: Origin, repository: str) -> Token | None:
+    async def ahead(
+        self, origin: Origin, repository: str, credential: Credential | None = None
+    ) -> Token | None:
         """Give a token to begin with: a kept one, or a new one where the token service is known; else None.
 
         Raises what `renew` does.
@@ -133,13 +144,20 @@ class Tokens:
         service = self._services.get(origin)
         if service is None:
             return None
-        kept = self.kept(origin, repository)
-        return kept if kept is not None else await self._obtain(origin, repository, service)
+        kept = self.kept(origin, repository, credential)
+        return kept if kept is not None else await self._obtain(origin, repository, service, credential)
 
-    async def renew(self, origin: Origin, repository: str, challenge: Challenge | None) -> Token | None:
+    async def renew(
+        self,
+        origin: Origin,
+        repository: str,
+        challenge: Challenge | None,
+        credential: Credential | None = None,
+    ) -> Token | None:
         """Give a new token, as `challenge` (or the last one known) asks; None when there never was one.
 
-        Raises `Absent` with `denied` when the token service refuses an anonymous client, `Limited` and `Unavailable`.
+        Raises `Absent` with `denied` when the token service refuses an anonymous client, or one with a credential
+        this repository; `CredentialRefused` when it refuses the credential; `Limited` and `Unavailable`.
         """
         if challenge is not None:
             service = Service.of(challenge)
@@ -149,14 +167,14 @@ class Tokens:
                 self._services.popitem(last=False)
         elif origin not in self._services:
             return None
-        return await self._obtain(origin, repository, self._services[origin])
+        return await self._obtain(origin, repository, self._services[origin], credential)
 
-    def kept(self, origin: Origin, repository: str) -> Token | None:
+    def kept(self, origin: Origin, repository: str, credential: Credential | None = None) -> Token | None:
         """Give the kept token that is still good, None when there is none."""
         service = self._services.get(origin)
         if service is None:
             return None
-        key = (origin, None, service.scope_for(repository))
+        key = (origin, credential, service.scope_for(repository))
         kept = self._kept.get(key)
         if kept is None:
             return None
@@ -166,24 +184,34 @@ class Tokens:
         self._kept.move_to_end(key)
         return Token(kept[0])
 
-    def refused(self, origin: Origin, repository: str, token: str) -> None:
-        """Drop `token`, unless another has taken its place."""
+    def refused(
+        self, origin: Origin, repository: str, authorization: str, credential: Credential | None = None
+    ) -> None:
+        """Drop the token that `authorization` was, unless another has taken its place."""
         service = self._services.get(origin)
         if service is not None:
-            key = (origin, None, service.scope_for(repository))
-            if self._kept.get(key, ("", 0.0))[0] == token:
+            key = (origin, credential, service.scope_for(repository))
+            if Token(self._kept.get(key, ("", 0.0))[0]).header == authorization:
                 del self._kept[key]
 
-    async def _obtain(self, origin: Origin, repository: str, service: Service) -> Token:
+    async def _obtain(
+        self, origin: Origin, repository: str, service: Service, credential: Credential | None
+    ) -> Token:
         url = service.url_for(repository, origin)
-        key = (origin, None, service.scope_for(repository))
-        text = await self._flights.run((key, service), lambda: self._ask(url, key))
+        key = (origin, credential, service.scope_for(repository))
+        text = await self._flights.run((key, service), lambda: self._ask(url, service, key))
         return Token(text, service)
 
-    async def _ask(self, url: str, key: _Key) -> str:
+    async def _ask(self, url: str, service: Service, key: _Key) -> str:
         since = self._clock.seconds()
+        _, credential, scope = key
         self._asked()
-        answer = await self._fetch(url)
+        if credential is None or self._log_in is None:
+            answer = await self._fetch(url)
+        else:
+            answer = await self._log_in(service, scope, credential)
+            if answer.status == 401:
+                raise CredentialRefused
         text, lifetime = _read(answer)
         if lifetime > MARGIN:
             self._kept[key] = (text, since + lifetime - MARGIN)
@@ -196,7 +224,7 @@ class Tokens:
 def _read(answer: Fetched) -> tuple[str, float]:
     """Read the token and its lifetime in seconds from the service's answer."""
     if answer.status in (401, 403):
-        raise Absent("the token service refuses an anonymous pull", denied=True)
+        raise Absent("the token service refuses us this repository", denied=True)
     if answer.status == 429:
         raise Limited("the token service asks to wait", answer.retry_after)
     if answer.status != 200:

@@ -84,6 +84,7 @@ class Seen:
     path: str
     query: dict[str, list[str]]
     headers: dict[str, str]
+    body: bytes = b""
 
 
 def serve(upstream: FakeUpstream) -> Factory:
@@ -168,7 +169,7 @@ class _Root(resource.Resource):
             name.decode("latin-1").lower(): b", ".join(values).decode("latin-1")
             for name, values in request.requestHeaders.getAllRawHeaders()
         }
-        seen = Seen(request.method.decode("ascii"), path, parse_qs(query), headers)
+        seen = Seen(request.method.decode("ascii"), path, parse_qs(query), headers, request.content.read())
         fault = self._upstream.rule(seen)
         if fault.hold:
             self._upstream.held().addCallback(lambda _: self._answer(request, seen, fault))
@@ -195,10 +196,25 @@ class _Root(resource.Resource):
         elif seen.path in self._upstream.objects:
             self._blob(request, seen, fault, self._upstream.objects[seen.path])
         elif seen.path == self._upstream.token_path:
-            answer = self._upstream.issue(seen.query.get("scope", [""])[0])
-            self._send(request, seen, fault, 200, json.dumps(answer).encode(), "application/json")
+            self._token(request, seen, fault)
         else:
             self._content(request, seen, fault)
+
+    def _token(self, request: Any, seen: Seen, fault: Fault) -> None:
+        upstream = self._upstream
+        form = parse_qs(seen.body.decode()) if seen.method == "POST" else {}
+        scope = (form or seen.query).get("scope", [""])[0]
+        name = scope.removeprefix("repository:").removesuffix(":pull")
+        shown = form["refresh_token"][0] if form else seen.headers.get("authorization")
+        if upstream.logins is not None and shown not in upstream.logins:
+            if shown is not None or name not in upstream.public:
+                self._error(request, seen, fault, 401 if shown else 403, "DENIED")
+                return
+        elif upstream.member_of is not None and name and name not in upstream.member_of:
+            self._error(request, seen, fault, 403, "DENIED")
+            return
+        answer = json.dumps(upstream.issue(scope)).encode()
+        self._send(request, seen, fault, 200, answer, "application/json")
 
     def _redirect(self, request: Any, seen: Seen, fault: Fault, status: int, location: str) -> None:
         request.setHeader("Location", location)
@@ -251,6 +267,9 @@ class _Root(resource.Resource):
                 self._blob(request, seen, fault, blob)
 
     def _allowed(self, seen: Seen, name: str | None) -> bool:
+        if self._upstream.keys is not None:
+            shown = seen.headers.get("authorization")
+            return shown in self._upstream.keys or (shown is None and name in self._upstream.public)
         token = seen.headers.get("authorization", "").removeprefix("Bearer ")
         if name is None:
             return any(token == given for given, _ in self._upstream.valid)

@@ -142,6 +142,14 @@ class FakeUpstream:
         self.token_member = "token"
         self.valid: set[tuple[str, str]] = set()
         """The tokens that are taken, with the scope each is for."""
+        self.keys: set[str] | None = None
+        """With a set, its registry takes these values of `Authorization` alone, and no tokens."""
+        self.logins: set[str] | None = None
+        """With a set, its token service gives tokens to these values of `Authorization`, or refresh tokens."""
+        self.public: set[str] = set()
+        """Repositories whose tokens, and with `keys` whose content, everybody gets nevertheless."""
+        self.member_of: set[str] | None = None
+        """With a set, a login is given tokens for these repositories alone, and 403 for others."""
         self.refusing = False
         """Close every connection as it is accepted."""
         self.presigned = False

@@ -11,9 +11,13 @@ import attrs
 
 from tests.support.images import Image, Index, push
 from tests.support.programs import Process, environment, find, free_port
-from tests.support.tokens import ISSUER, SERVICE, TokenService
+from tests.support.tokens import ISSUER, PASSWORD, SERVICE, USER, TokenService
+
+__all__ = ["PASSWORD", "USER", "Logged", "Registry"]
 
 _ACCESS = re.compile(r'^\S+ - - \[[^\]]*\] "(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[\d.]+" (?P<status>\d{3}) ')
+_HASH = "$2b$04$abcdefghijklmnopqrstuuiB2jrZgQ5noKflkQf5/yYOexhIpDbmu"
+"""The bcrypt of `PASSWORD`."""
 
 
 @attrs.frozen
@@ -38,6 +42,7 @@ class Registry:
         self._directory = directory
         self._tokens = tokens
         self._process: Process | None = None
+        self._locked = False
         self._configuration = directory / "config.yml"
         self._configuration.write_text(json.dumps(self._configure()))
 
@@ -57,6 +62,17 @@ class Registry:
         if self._process is not None:
             self._process.stop()
 
+    def lock(self) -> None:
+        """Want `USER` and `PASSWORD` by Basic from now on, whatever is asked for; it must not run with tokens."""
+        self.stop()
+        users = self._directory / "users"
+        users.write_text(f"{USER}:{_HASH}\n")
+        configuration = self._configure()
+        configuration["auth"] = {"htpasswd": {"realm": "tests", "path": str(users)}}
+        self._configuration.write_text(json.dumps(configuration))
+        self._locked = True
+        self.start()
+
     def push(self, repository: str, tag: str, pushed: Image | Index) -> None:
         """Push an image, with a token where one is needed."""
         token = None
@@ -74,7 +90,9 @@ class Registry:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             connection.request("GET", "/v2/")
-            return connection.getresponse().status == (200 if self._tokens is None else 401)
+            return connection.getresponse().status == (
+                401 if self._locked or self._tokens is not None else 200
+            )
         except OSError:
             return False
         finally:

@@ -14,8 +14,9 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from nora.oci import Digest
+from nora.upstream.building import build_registry
 from nora.upstream.incoming import Transfer
-from nora.upstream.registry import Registry, build_registry
+from nora.upstream.registry import Registry
 from tests.support.authority import Authority
 from tests.support.fake_upstream import FakeUpstream, make_image
 
@@ -35,6 +36,7 @@ class Notes:
         self.bytes = 0
         self.tokens = 0
         self.remaining: list[int] = []
+        self.refused = 0
         self.circuits: list[bool] = []
 
     def answered(self, upstream: str, kind: str, outcome: str, seconds: float) -> None:
@@ -53,6 +55,10 @@ class Notes:
     def quota(self, upstream: str, remaining: int) -> None:
         """Keep it."""
         self.remaining.append(remaining)
+
+    def credential_refused(self, upstream: str) -> None:
+        """Count it."""
+        self.refused += 1
 
     def circuit(self, upstream: str, opened: bool) -> None:
         """Keep it."""

@@ -64,6 +64,29 @@ class ServiceTests(SynchronousTestCase):
         ours = [line for line in said.stderr.splitlines() if "nora" in line]
         self.assertEqual((said.returncode, ours), (0, []))
 
+    @pytest.mark.needs("systemd-analyze")
+    def test_drop_in_for_credential_helpers(self) -> None:
+        """The drop-in is understood, and loosens what helpers need and nothing else."""
+        name = "nora.service.d/credential-helpers.conf"
+        text = (UNITS / name).read_text()
+        self.assertEqual(
+            sorted(set(re.findall(r"^(\w+)=", text, re.M))),
+            ["Environment", "RestrictAddressFamilies", "SystemCallFilter", "TasksMax"],
+        )
+        with tempfile.TemporaryDirectory(prefix="nora-") as directory:
+            unit = re.sub(
+                r"^(Exec\w+=)\S+",
+                rf"\1{shutil.which('true')}",
+                (UNITS / "nora.service").read_text(),
+                flags=re.M,
+            )
+            (Path(directory) / "nora.service").write_text(unit)
+            (Path(directory) / name).parent.mkdir()
+            (Path(directory) / name).write_text(text)
+            said = analyze("verify", "--man=no", str(Path(directory) / "nora.service"))
+        ours = [line for line in said.stderr.splitlines() if "nora" in line]
+        self.assertEqual((said.returncode, ours), (0, []))
+
     def test_tls_works_in_it(self) -> None:
         """cffi makes OpenSSL's callbacks in writable and executable memory: forbidding that ends all TLS."""
         self.assertNotEqual(self.service.get("MemoryDenyWriteExecute", "no"), "yes")

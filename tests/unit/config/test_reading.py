@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from nora.config import Config, ConfigError, StorageConfig, UpstreamConfig, find_path, load
+from nora.config import Config, ConfigError, StorageConfig, UpstreamConfig, dump, find_path, load
 from nora.config.document import MAX_FILE
 from nora.config.keys import keys_of
 from nora.config.values import sections
@@ -428,6 +428,30 @@ class UpstreamTests(ReadingCase):
             self.assertEqual(self.mistakes("", environ), [other])
         environ["NORA_DOCKER_UPSTREAMS_2_PREFIX"] = "b"
         self.assertEqual(self.load("", environ).docker.upstreams[1].prefix, "b")
+
+    def test_one_credential(self) -> None:
+        """Two kinds of credential, or half of one, are mistakes, and no mistake shows a secret."""
+        first = "[[docker.upstreams]]\nurl = 'https://a'\n"
+        place = "docker.upstreams[1]"
+        for text, expected in (
+            ("auth = 'me:s3cret'\ntoken_file = '/t'", '.token_file: "/t": must not be given beside auth'),
+            (
+                "auth = 'me:s3cret'\nusername = 'me'\npassword_file = '/p'",
+                '.username: "me": must not be given',
+            ),
+            ("username = 'me'", '.username: "me": must come with password_file'),
+            ("password_file = '/p'", '.password_file: "/p": must come with username'),
+            ("auth = 's3cret'", '.auth: "***": must be user:password'),
+            ("auth = ':s3cret'", '.auth: "***": must be user:password'),
+            ("auth = '***'", '.auth: "***": must be user:password'),
+            ("username = 'a:b'\npassword_file = '/p'", '.username: "a:b": must be a printable text'),
+        ):
+            lines = self.mistakes(first + text)
+            self.assertTrue(any(line.startswith(place + expected) for line in lines), (lines, expected))
+            self.assertNotIn("s3cret", str(lines))
+        config = self.load(first + "auth = 'me:s3cret'", {})
+        self.assertNotIn("s3cret", f"{config!r} {dump(config)}")
+        self.assertIn('auth = "***"', dump(config))
 
     def test_host_that_is_called_local(self) -> None:
         """The reserved namespace does not slip in as the name of a host."""

@@ -33,6 +33,8 @@ BY_KIND: dict[type, st.SearchStrategy[Any]] = {
     texts.Label: st.from_regex(r"[A-Za-z0-9._:\[\]-]{1,20}", fullmatch=True),
     texts.Prefix: LABELS.map("p".__add__).map(lambda label: label.replace("_", "-")),
     texts.Pattern: LABELS.map(lambda label: f"{label}/*"),
+    texts.UserAndPassword: st.nothing(),  # what is written of it does not read back
+    texts.User: PRINTABLE.map(lambda text: text.replace(":", ";")),
     texts.TagPattern: st.from_regex(r"[A-Za-z0-9*?][A-Za-z0-9*?._:/-]{0,20}", fullmatch=True),
     texts.Origin: st.builds("{}://{}".format, st.sampled_from(["http", "https"]), NAMES),
 }
@@ -69,7 +71,18 @@ def tables(values: type, section: str) -> st.SearchStrategy[Any]:
             made[item.name] = st.lists(
                 tables(item.tables, item.dotted), max_size=3, unique_by=APART[item.tables]
             ).map(tuple)
-    return st.builds(values, **made)
+    built = st.builds(values, **made)
+    return built.map(one_credential) if values is UpstreamConfig else built
+
+
+def one_credential(upstream: UpstreamConfig) -> UpstreamConfig:
+    """Leave an upstream one credential of those that it was given."""
+    if upstream.username is None or upstream.password_file is None:
+        upstream = attrs.evolve(upstream, username=None, password_file=None)
+    else:
+        upstream = attrs.evolve(upstream, token_file=None)
+    only = upstream.username is None and upstream.token_file is None
+    return upstream if only else attrs.evolve(upstream, docker_config=None)
 
 
 CONFIGS = st.builds(Config, **{name: tables(values, name) for name, values in sections().items()})

@@ -175,9 +175,9 @@ class TokensTests(SynchronousTestCase):
     def test_refused(self) -> None:
         """A refused token is dropped, but not one that took its place meanwhile."""
         self.successResultOf(self.renew())
-        self.tokens.refused(HUB, "a/b", "an older one")
+        self.tokens.refused(HUB, "a/b", "Bearer an older one")
         self.assertEqual(self.text(self.ahead()), "t1")
-        self.tokens.refused(HUB, "a/b", "t1")
+        self.tokens.refused(HUB, "a/b", "Bearer t1")
         self.assertIsNone(self.tokens.kept(HUB, "a/b"))
         self.assertEqual(self.text(self.ahead()), "t2")
         self.tokens.refused(Origin("https", "else", 443), "a/b", "t2")
