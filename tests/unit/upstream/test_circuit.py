@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -218,3 +220,50 @@ class CircuitTests(SynchronousTestCase):
         self.circuit.succeeded()
         self.open_up()
         self.assertEqual((self.told, self.probes), ([True, False], []))
+
+
+_EVENTS = st.one_of(
+    st.tuples(st.just("wait"), st.floats(0, 90)),
+    st.tuples(st.sampled_from(["ask", "refused", "found", "probe lives", "probe dies"]), st.just(0.0)),
+    st.tuples(st.just("fault"), st.sampled_from([1.0, 2.0, 3.0, 4.0])),
+)
+
+
+class AnyCourseTests(SynchronousTestCase):
+    """Whatever happens in whatever order."""
+
+    @given(st.lists(_EVENTS, max_size=60), st.floats(0, 1))
+    def test_invariants(self, events: list[tuple[str, float]], dice: float) -> None:
+        """One probe at a time; an answer always closes; opening and closing are told in turn; waits have bounds."""
+        clock = Clock()
+        told: list[bool] = []
+        probes: list[Deferred[None]] = []
+
+        async def probe() -> None:
+            assert not probes, "two probes at once"
+            waiting: Deferred[None] = Deferred()
+            probes.append(waiting)
+            try:
+                await waiting
+            finally:
+                probes.clear()
+
+        circuit = Circuit(clock, lambda: dice, Background(), probe, told.append)
+        for what, value in events:
+            if what == "wait":
+                clock.advance(value)
+            elif what == "ask":
+                assert (circuit.objection() is None) == (circuit.state().word == "closed")
+            elif what == "refused":
+                circuit.failed(refused(), clock.seconds())
+            elif what == "fault":
+                circuit.faulted(500, str(value), clock.seconds())
+            elif what == "found":
+                circuit.succeeded()
+                assert circuit.state().word == "closed"
+            elif probes:
+                probes[0].callback(None) if what == "probe lives" else probes[0].errback(refused())
+            state = circuit.state()
+            assert told == [number % 2 == 0 for number in range(len(told))]
+            assert (state.word == "closed") == (len(told) % 2 == 0)
+            assert 0 <= (state.next_probe or 0) <= LONGEST_DELAY
