@@ -26,6 +26,7 @@ from tests.support.stage import Stage
 
 _TIMES = {"revalidate_timeout": 0.5, "answer_timeout": 2}
 _SLACK = 0.5
+_MORE_TRIES = 2
 _FLAT = 30 * 1024 * 1024
 _BEGIN, _END = "<!-- the table of faults -->\n", "<!-- its end -->\n"
 _CELLS = [(row, column) for row in ROWS for column in COLUMNS if column in row.cells]
@@ -109,13 +110,17 @@ def test_fault(world: World, row: Row, column: str) -> None:
     world.stage.call(row.spoil, case)
     asked = len(case.upstream.requests)
     before = _fresh_peak(world.nora)
-    began = time.monotonic()
-    reply = world.get(case)
-    took = time.monotonic() - began
+    reply, took = _timed(world, case)
     assert reply.status == expected.status, reply.body[:1000]
     _check_answer(reply, case, expected)
     if expected.within is not None:
         bound = _TIMES[expected.within]
+        for _ in range(
+            _MORE_TRIES
+        ):  # a busy machine is slow now and then; an upstream that hangs is so each time
+            if took >= bound + _SLACK:
+                reply, took = _timed(world, case)
+                _check_answer(reply, case, expected)
         assert bound - 0.1 < took < bound + _SLACK
     if expected.resumed:
         ranges = [seen.headers.get("range") for seen in case.upstream.requests[asked:]]
@@ -133,6 +138,12 @@ def test_fault(world: World, row: Row, column: str) -> None:
     if row.flat:
         assert world.nora.peak() - before < _FLAT
     world.check_credentials()
+
+
+def _timed(world: World, case: Case) -> tuple[Reply, float]:
+    began = time.monotonic()
+    reply = world.get(case)
+    return reply, time.monotonic() - began
 
 
 def _check_answer(reply: Reply, case: Case, expected: Expected) -> None:
