@@ -102,7 +102,10 @@ class DaemonCase(TestCase):
 
     def daemon(self, config: Config | None = None) -> Daemon:
         """Build one; its configuration is read again from `self.config`."""
-        return build(config or self.config, reactor, Sockets(reactor), lambda: self.config)
+        daemon = build(config or self.config, reactor, Sockets(reactor), lambda: self.config)
+        # A test that fails half way must not leave threads that keep the whole run from ending.
+        self.addCleanup(daemon.stop, 0.1)
+        return daemon
 
     async def running(self, config: Config | None = None) -> Daemon:
         """Start one."""
