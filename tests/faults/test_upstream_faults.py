@@ -6,6 +6,7 @@ pulled once while everybody is well; tags have no time to live, so that each pul
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import signal
@@ -20,11 +21,23 @@ import pytest
 from nora.oci import Digest
 from tests.support.daemon import ROOT, Nora, Reply
 from tests.support.fake_upstream import Fault, make_image
-from tests.support.fault_table import COLUMNS, REPOSITORY, ROWS, TAG, Case, Expected, Row, table
+from tests.support.fault_table import (
+    AT_ONCE,
+    COLUMNS,
+    MIB,
+    REPOSITORY,
+    ROWS,
+    TAG,
+    Case,
+    Expected,
+    Row,
+    table,
+)
 from tests.support.room import Room, make_room
 from tests.support.stage import Stage
 
 _TIMES = {"revalidate_timeout": 0.5, "answer_timeout": 2}
+_BOUNDS = {**_TIMES, AT_ONCE: 0.0}
 _SLACK = 0.5
 _MORE_TRIES = 2
 _FLAT = 30 * 1024 * 1024
@@ -34,25 +47,39 @@ _CELLS = [(row, column) for row in ROWS for column in COLUMNS if column in row.c
 
 @attrs.frozen
 class World:
-    """The daemon, its upstreams by cell, and one more that stays well."""
+    """The daemon, its upstreams by cell, and one more that stays well.
+
+    Those cells that are about forgetting have a daemon of their own, since that is told for all upstreams.
+    """
 
     nora: Nora
+    forgetful: Nora
     stage: Stage
     cases: dict[tuple[str, str], Case]
     well: Case
+    returns: tuple[Case, Case]
+    """Two upstreams for one name."""
+    private: tuple[Case, Case]
+    """One upstream that wants a login, by a name that shares what it opens, and by one that does not."""
+
+    def home(self, case: Case) -> Nora:
+        """Give the daemon that has the case's upstream."""
+        return self.forgetful if case.forgets else self.nora
 
     def get(self, case: Case, tag: str = "1", method: str = "GET") -> Reply:
         """Ask for what the case is about."""
-        return self.nora.get(case.path(tag), method=method)
+        return self.home(case).get(case.path(tag), method=method)
 
     def check_stored(self) -> None:
         """Fail when something is published that nobody was rightly served."""
-        served = {
-            self.nora.blob_path(str(digest))
-            for case in (*self.cases.values(), self.well)
+        digests = {
+            str(digest)
+            for case in (*self.cases.values(), self.well, *self.returns, *self.private)
             for digest in case.served
         }
-        assert {path for path in (self.nora.store / "blobs").rglob("*") if path.is_file()} <= served
+        for nora in (self.nora, self.forgetful):
+            served = {nora.blob_path(digest) for digest in digests}
+            assert {path for path in (nora.store / "blobs").rglob("*") if path.is_file()} <= served
 
     def check_credentials(self) -> None:
         """Fail when anybody was sent a credential that is not its own."""
@@ -65,26 +92,50 @@ def world() -> Iterator[World]:
     """Start everything, pull what shall be cached, and let the upstreams that are moved go."""
     room = make_room()
     try:
-        yield _make(room)
+        world = _make(room)
+        yield world
+        world.check_credentials()
     finally:
         room.end()
 
 
 def _make(room: Room) -> World:
     stage = room.start(Stage())
-    cases = {}
+    cases: dict[tuple[str, str], Case] = {}
     for row, column in _CELLS:
         name = f"{row.key}-{column.replace(' ', '-')}"
         behind = None if row.behind is None else stage.upstream(f"{name}-behind", **row.behind)
         upstream = stage.upstream(name, auth=row.auth)
-        cases[row.key, column] = Case(upstream, name, column, row.layer, behind)
-    well = Case(stage.upstream("well", auth=True), "well", TAG, 1000)
-    every = [*cases.values(), well]
-    places = [{"name": each.name, "namespace": each.namespace, "url": each.upstream.url} for each in every]
+        case = cases[row.key, column] = Case(upstream, name, column, row.layer, behind)
+        case.forgets = row.forgets
+        if row.login:
+            _lock(case)
+        if row.next:
+            assert behind is not None
+            behind.manifests, behind.blobs = upstream.manifests, upstream.blobs
+    well = _case(stage, "well")
+    returns = (_case(stage, "returns"), _case(stage, "second"))
+    returns[1].namespace = returns[0].namespace
+    locked = stage.upstream("private", auth=True)
+    private = (Case(locked, "shared", TAG, 1000), Case(locked, "private", TAG, 1000))
+    _lock(private[1])
+    private[0].secret = private[1].secret
+    places = [_place(cases[row.key, column], row.login) for row, column in _CELLS]
+    nexts: list[dict[str, object]] = [
+        {"name": f"{case.name}-next", "namespace": case.namespace, "url": case.behind.url}
+        for (row, column) in _CELLS
+        if row.next and (case := cases[row.key, column]).behind is not None
+    ]
+    everywhere: list[dict[str, object]] = [*places, *nexts, *map(_place, (well, *returns))]
+    everywhere += [_place(private[0], login=True), {**_place(private[1], login=True), "share": "private"}]
     docker = {**_TIMES, "metadata_ttl": 0, "proxy_timeout": 20, "read_timeout": 0.5}
-    nora = Nora(room.place("nora"), places, {"docker": docker})
+    nora = Nora(room.place("nora"), everywhere, {"docker": docker})
     room.start(nora)
-    world = World(nora, stage, cases, well)
+    forget = {**docker, "on_upstream_delete": "forget", "on_upstream_denied": "forget"}
+    forgetting = [place for place, (row, _) in zip(places, _CELLS, strict=True) if row.forgets]
+    forgetful = Nora(room.place("forgetful"), forgetting, {"docker": forget})
+    room.start(forgetful)
+    world = World(nora, forgetful, stage, cases, well, returns, private)
     for row, column in _CELLS:
         case = cases[row.key, column]
         if column == TAG:
@@ -93,28 +144,50 @@ def _make(room: Room) -> World:
         if row.known:
             case.served.add(case.known.digest)
             assert nora.get(f"/v2/{REPOSITORY}/manifests/known?ns={case.namespace}").status == 200
-    for place, (row, column) in zip(places, _CELLS, strict=False):
+    for place, (row, column) in zip(places, _CELLS, strict=True):
         if row.url is not None:
             behind = cases[row.key, column].behind
             place["url"] = row.url.format(port=0 if behind is None else behind.port)
-    nora.configure(places, {"docker": docker})
+    nora.configure(everywhere, {"docker": docker})
     nora.signal(signal.SIGHUP)
     nora.process.wait_until(lambda: "the configuration was read again" in nora.log, "the reload")
     return world
+
+
+def _case(stage: Stage, name: str) -> Case:
+    """Make a case for a test of its own."""
+    return Case(stage.upstream(name, auth=True), name, TAG, 1000)
+
+
+def _lock(case: Case) -> None:
+    """Have the upstream give tokens for the case's password alone."""
+    login = "Basic " + base64.b64encode(f"nora:{case.secret}".encode()).decode()
+    case.upstream.logins = case.upstream.passwords = {login}
+
+
+def _place(case: Case, login: bool = False) -> dict[str, object]:
+    """Make the table of the case's upstream for the configuration."""
+    place: dict[str, object] = {"name": case.name, "namespace": case.namespace, "url": case.upstream.url}
+    if login:
+        place.update(auth=f"nora:{case.secret}", share="everyone")
+    return place
 
 
 @pytest.mark.parametrize(("row", "column"), _CELLS, ids=[f"{row.key}-{column}" for row, column in _CELLS])
 def test_fault(world: World, row: Row, column: str) -> None:
     """The client gets what the table says, in time; nothing refused is stored; no credential goes astray."""
     case, expected = world.cases[row.key, column], row.cells[column]
+    nora = world.home(case)
+    if row.opened:
+        _open_circuit(world, case)
     world.stage.call(row.spoil, case)
     asked = len(case.upstream.requests)
-    before = _fresh_peak(world.nora)
+    before = _fresh_peak(nora)
     reply, took = _timed(world, case)
     assert reply.status == expected.status, reply.body[:1000]
     _check_answer(reply, case, expected)
     if expected.within is not None:
-        bound = _TIMES[expected.within]
+        bound = _BOUNDS[expected.within]
         for _ in range(
             _MORE_TRIES
         ):  # a busy machine is slow now and then; an upstream that hangs is so each time
@@ -130,14 +203,38 @@ def test_fault(world: World, row: Row, column: str) -> None:
     if expected.status == 200 and not expected.short:
         case.served.add(Digest.of(case.body))
     elif column != TAG:
-        assert not (world.nora.store / "repositories" / case.namespace).exists()
+        kept = (nora.store / "repositories" / case.namespace).rglob("*")
+        assert {path.name for path in kept if path.is_file()} <= ({"_private"} if row.login else set())
     world.check_stored()
-    if case.behind is not None and row.url is None:
+    if expected.loud:
+        assert f"upstream {case.name}: our credential was refused" in nora.log
+        assert nora.metric("nora_upstream_credential_refused_total", upstream=case.name) >= 1
+        assert case.secret not in nora.log + reply.body.decode()
+    if row.next:
+        _check_next(case, expected)
+    elif case.behind is not None and row.url is None:
         assert any("authorization" in seen.headers for seen in case.upstream.requests[asked:])
         assert [seen.headers.get("authorization") for seen in case.behind.requests] in ([None], [None, None])
     if row.flat:
-        assert world.nora.peak() - before < _FLAT
+        assert nora.peak() - before < _FLAT
     world.check_credentials()
+
+
+def _open_circuit(world: World, case: Case) -> None:
+    """Have the upstream fail until it is taken for dead."""
+    world.stage.call(case.upstream.fault, "/v2/*", Fault(drop=True))
+    for number in range(3):
+        path = f"/v2/{REPOSITORY}/manifests/none-{number}?ns={case.namespace}"
+        assert world.nora.get(path).status == 502
+    assert world.nora.metric("nora_upstream_circuit_open", upstream=case.name) == 1
+
+
+def _check_next(case: Case, expected: Expected) -> None:
+    """Fail unless the next upstream was asked once, and for no more than was missing."""
+    assert case.behind is not None
+    [seen] = case.behind.requests
+    began = int((seen.headers.get("range") or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+    assert (0 < began <= 3 * MIB * 3 // 10) if expected.rest else began == 0
 
 
 def _timed(world: World, case: Case) -> tuple[Reply, float]:
@@ -209,6 +306,38 @@ def test_healed_upstream_is_believed(world: World) -> None:
     case.served.add(moved.digest)
     world.stage.call(case.upstream.add_image, REPOSITORY, "1", moved)
     assert world.get(case).body == moved.manifest
+
+
+def test_name_goes_back_to_the_first(world: World) -> None:
+    """A name served by the second upstream while the first was down is the first's again when it returns."""
+    first, second = world.returns
+    theirs, ours = second.image, first.image
+    first.served.add(ours.digest)
+    second.served.add(theirs.digest)
+    world.stage.call(first.upstream.fault, "/v2/*", Fault(status=500))
+    assert world.get(first).body == theirs.manifest
+    world.stage.call(first.upstream.heal)
+    asked = len(second.upstream.requests)
+    assert world.get(first).body == ours.manifest
+    assert second.upstream.requests[asked:] == []
+
+
+def test_private_stays_private(world: World) -> None:
+    """What our credential opened is for nobody anonymous under a name not shared, nor by knowing its digests."""
+    shared, secret = world.private
+    layer = secret.image.blobs[1]
+    shared.served.update({secret.digest, Digest.of(layer)})
+    names = ["manifests/1", f"manifests/{secret.digest}", f"blobs/{Digest.of(layer)}"]
+    whole = {secret.image.manifest, layer}
+    assert {world.nora.get(f"/v2/{REPOSITORY}/{name}?ns={shared.namespace}").body for name in names} == whole
+    for case, status, asked in ((secret, 403, names), (world.well, 404, names[1:])):
+        for name in asked:
+            for method in ("GET", "HEAD"):
+                reply = world.nora.get(f"/v2/{REPOSITORY}/{name}?ns={case.namespace}", method=method)
+                assert reply.status == status, (case.name, name, reply.body)
+                assert reply.body not in whole
+    world.check_stored()
+    world.check_credentials()
 
 
 def test_document_says_so() -> None:

@@ -41,10 +41,15 @@ class Expected:
     """The body ends before its length."""
     resumed: bool = False
     """The upstream is asked once more, for the rest."""
+    rest: bool = False
+    """The next upstream is asked for the rest."""
+    loud: bool = False
+    """The log and the metrics say that our credential was refused."""
     within: str | None = None
-    """The name of the time that bounds the answer."""
+    """The name of the time that bounds the answer; `AT_ONCE` for none at all."""
 
 
+AT_ONCE = "at once"
 STALE = Expected("200 stale", cache="nora; hit; detail=stale")
 CONFIRMED = Expected("200", cache="nora; hit")
 WHOLE = Expected("200")
@@ -53,6 +58,11 @@ ABSENT = Expected("404", 404, outcome="absent")
 LIMITED = Expected("429, `Retry-After` passed on", 429, outcome="limited", retry_after=RETRY_AFTER)
 BAD = Expected("502", 502, outcome="unavailable")
 SOON_STALE = attrs.evolve(STALE, text="200 stale after `revalidate_timeout`", within="revalidate_timeout")
+STALE_AT_ONCE = attrs.evolve(STALE, text="200 stale at once", within=AT_ONCE)
+LOUDLY_STALE = attrs.evolve(STALE, loud=True)
+LOUD = Expected("502, loudly", 502, outcome="unavailable", loud=True)
+NEXT = Expected("200 from the next upstream")
+REST = Expected("200, whole, the rest from the next upstream", rest=True)
 LATE = Expected("504 after `answer_timeout`", 504, within="answer_timeout")
 SHORT = Expected("short read", short=True)
 RESUMED = Expected("200, whole, one request for the rest", resumed=True)
@@ -66,8 +76,12 @@ class Case:
     ) -> None:
         self.upstream = upstream
         self.behind = behind
-        """A second server: what it redirects to, or what stands where it stood."""
+        """A second server: what it redirects to, what stands where it stood, or the next in the chain."""
         self.name = name
+        self.secret = f"secret-of-{name}"
+        """The password that opens it, where it wants one."""
+        self.forgets = False
+        """The daemon forgets what this upstream has no more, or denies."""
         self.namespace = f"{name}.test"
         self.column = column
         self.known = make_image([b"known " + name.encode()])
@@ -116,6 +130,14 @@ class Row:
     """Memory must not grow by what is sent."""
     behind: Mapping[str, object] | None = None
     """The case has a second server, with these options."""
+    next: bool = False
+    """That server has the same, and is the next upstream for the name."""
+    login: bool = False
+    """The upstream gives tokens to whoever shows a password, which the daemon has and shares what it opens."""
+    opened: bool = False
+    """The circuit is open already."""
+    forgets: bool = False
+    """The daemon has `"forget"` for what upstreams have no more, or deny."""
 
 
 def _fault(**how: Any) -> Spoil:
@@ -185,6 +207,16 @@ def _revoke(case: Case) -> None:
     case.upstream.revoke()
 
 
+def _refuse_login(case: Case) -> None:
+    case.upstream.logins = set()
+    case.upstream.revoke()
+
+
+def _cut_then_fail(case: Case) -> None:
+    case.upstream.fault("*/blobs/*", Fault(status=500))
+    case.upstream.fault("*/blobs/*", Fault(truncate=3 * MIB * 3 // 10, times=1))
+
+
 def _redirect(case: Case) -> None:
     assert case.behind is not None
     case.behind.presigned = True
@@ -206,7 +238,30 @@ def _manifests(cached: Expected, new: Expected) -> dict[str, Expected]:
 ROWS = (
     Row("unauthorized", "401 after the token flow", _unauthorized, _all(STALE, DENIED), auth=True),
     Row("forbidden", "403 after the token flow", _fault(status=403), _all(STALE, DENIED), auth=True),
+    Row(
+        "denied-forget",
+        '403, with `on_upstream_denied = "forget"`',
+        _fault(status=403),
+        _all(DENIED, DENIED),
+        auth=True,
+        forgets=True,
+    ),
+    Row(
+        "credential",
+        "refuses our credential",
+        _refuse_login,
+        _all(LOUDLY_STALE, LOUD),
+        auth=True,
+        login=True,
+    ),
     Row("absent", "404", _fault(status=404), _all(STALE, ABSENT)),
+    Row(
+        "absent-forget",
+        '404, with `on_upstream_delete = "forget"`',
+        _fault(status=404),
+        _all(ABSENT, ABSENT),
+        forgets=True,
+    ),
     Row(
         "limited",
         "429 with `Retry-After`",
@@ -228,6 +283,13 @@ ROWS = (
     Row("dns", "a name that does not resolve", _dies, _all(STALE, BAD), url="http://upstream.invalid"),
     Row("hangs", "no answer", _fault(hold=True), _all(SOON_STALE, LATE)),
     Row(
+        "hangs-open",
+        "no answer, and its circuit is open",
+        _fault(hold=True),
+        _all(STALE_AT_ONCE, LATE),
+        opened=True,
+    ),
+    Row(
         "stalls",
         "silence inside a blob",
         _broken_blob(stall=MIB, times=1),
@@ -242,6 +304,15 @@ ROWS = (
         layer=3 * MIB,
     ),
     Row(
+        "cuts-next",
+        "the same, then 500, before another upstream",
+        _cut_then_fail,
+        {BLOB: REST},
+        layer=3 * MIB,
+        behind={},
+        next=True,
+    ),
+    Row(
         "corrupt-blob",
         "wrong bytes in a blob of more than 1 MiB",
         _broken_blob(corrupt=True),
@@ -253,6 +324,14 @@ ROWS = (
         "wrong bytes in a manifest, or in a blob of up to 1 MiB",
         _fault(corrupt=True),
         {NEW_TAG: BAD, DIGEST: BAD, BLOB: BAD},
+    ),
+    Row(
+        "corrupt-next",
+        "the same, before another upstream",
+        _fault(corrupt=True),
+        {NEW_TAG: NEXT, DIGEST: NEXT, BLOB: NEXT},
+        behind={},
+        next=True,
     ),
     Row("revoked", "refuses a token that it gave", _revoke, _all(CONFIRMED, WHOLE), auth=True, known=True),
     Row(

@@ -23,6 +23,8 @@ class Guarded(FakeUpstream):
         self.label = label
         self.given: set[str] = set()
         """All tokens that it ever gave."""
+        self.passwords: set[str] = set()
+        """The values of `Authorization` with our password at it, which are for it alone."""
 
     def issue(self, scope: str) -> dict[str, object]:
         """Make a token's answer."""
@@ -35,8 +37,8 @@ class Guarded(FakeUpstream):
         return {**answer, self.token_member: token}
 
     def foreign_credentials(self) -> list[str]:
-        """List the `Authorization` headers it was sent that hold something else than a token of its own."""
-        own = {f"Bearer {token}" for token in self.given}
+        """List the `Authorization` headers it was sent that hold something else than a token or password of its own."""
+        own = self.passwords | {f"Bearer {token}" for token in self.given}
         return [
             f"{seen.method} {seen.path}: {sent}"
             for seen in self.requests
