@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import attrs
@@ -23,6 +23,7 @@ from nora.accounts import credential_of, shared_namespaces, strangers
 from nora.concurrency import Background, Waiters
 from nora.config import Config, UpstreamConfig, needs_restart
 from nora.process import CannotReload, CannotStart, Sockets
+from nora.proxies import proxies_of
 from nora.pull.absences import Absences
 from nora.pull.blobs import BlobPull
 from nora.pull.discovery import DiscoveryThrough
@@ -53,13 +54,19 @@ _TOTALS_INTERVAL = 10.0
 _LOCK_INTERVAL = 0.2
 
 
-def build(config: Config, reactor: Any, sockets: Sockets, reread: Callable[[], Config]) -> Daemon:
+def build(
+    config: Config,
+    reactor: Any,
+    sockets: Sockets,
+    reread: Callable[[], Config],
+    environ: Mapping[str, str] | None = None,
+) -> Daemon:
     """Build the daemon of `config`; nothing is opened before its `start`.
 
-    `reread` reads the configuration again, raising `CannotReload`. Raises `CannotStart` when a file that an upstream
-    needs cannot be used.
+    `reread` reads the configuration again, raising `CannotReload`; `environ` names proxies. Raises `CannotStart` when
+    a file or a proxy that an upstream needs cannot be used.
     """
-    return Daemon(config, reactor, sockets, reread)
+    return Daemon(config, reactor, sockets, reread, environ or {})
 
 
 @attrs.frozen
@@ -77,11 +84,19 @@ class Daemon:
 
     _log = Logger()
 
-    def __init__(self, config: Config, reactor: Any, sockets: Sockets, reread: Callable[[], Config]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        sockets: Sockets,
+        reread: Callable[[], Config],
+        environ: Mapping[str, str],
+    ) -> None:
         self._config = config
         self._reactor = reactor
         self._sockets = sockets
         self._reread = reread
+        self._environ = environ
         self._started_at = time.time()
         self._pseudonym = make_pseudonym()
         self._ready = False
@@ -338,6 +353,7 @@ class Daemon:
             pseudonym=self._pseudonym,
             source=credential_of(self._reactor, asked.upstream),
             realms=asked.upstream.realms,
+            proxies=proxies_of(asked.upstream, self._environ),
         )
 
     async def _sweep(self) -> None:

@@ -86,7 +86,7 @@ def makeService(options: Options) -> IService:
     stream, path = log_target(options.parent or {}, sys.stdout)
     sockets = Sockets(reactor, inherited(initial_environment(), os.environ))
     try:
-        daemon = build(config, reactor, sockets, reread)
+        daemon = build(config, reactor, sockets, reread, os.environ)
     except CannotStart as error:
         sys.stderr.write(f"nora: {error}\n")
         raise SystemExit(EX_CONFIG) from None

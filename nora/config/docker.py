@@ -70,6 +70,15 @@ class UpstreamConfig:
             example="/etc/nora/registry-ca.pem",
         ),
     )
+    proxy: str | Secret | None = attrs.field(
+        default=None,
+        metadata=key(
+            kinds.Maybe(texts.ProxyURL()),
+            "The HTTP proxy that this upstream, and whatever it redirects to, is asked through. Without it "
+            'HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment count; "none" forbids those too.',
+            example="http://proxy.internal:3128",
+        ),
+    )
     auth: Secret | None = attrs.field(
         default=None,
         metadata=key(

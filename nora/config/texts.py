@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 
-from nora.config import hosts
+from nora.config import hosts, proxies
 from nora.config.kinds import MAX_TEXT, Refused, Text
 from nora.config.secret import MASK, Secret
 from nora.oci import check_name
@@ -200,6 +200,36 @@ class UserAndPassword(SecretText):
         user, _, password = super().check(text).partition(":")
         if not user or not password:
             raise Refused(f"must be {self.allows}")
+        return text
+
+
+class ProxyURL(Text):
+    """A proxy's URL, kept as `Secret` when a user is in it; or the word for none at all."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return proxies.ALLOWS
+
+    def read(self, value: object) -> str | Secret:
+        """Take the URL; a refusal does not show one with a user in it."""
+        secret = isinstance(value, str) and "@" in value
+        try:
+            text: str = super().read(value)
+        except Refused as error:
+            raise Refused(str(error), value=MASK if secret else value) from None
+        return Secret(text) if secret else text
+
+    def check(self, text: str) -> str:
+        """Take the URL or the word."""
+        if text == proxies.NONE:
+            return text
+        if "://" not in text:
+            raise Refused(f"must be {self.allows}")
+        try:
+            proxies.parse_proxy(text)
+        except hosts.Malformed as error:
+            raise Refused(f"must {error}") from None
         return text
 
 

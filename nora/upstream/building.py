@@ -11,6 +11,7 @@ from nora.upstream.credentials import Source
 from nora.upstream.guard import Guard
 from nora.upstream.observer import Observer
 from nora.upstream.origin import Origin
+from nora.upstream.proxy import Proxies
 from nora.upstream.registry import Registry
 from nora.upstream.transport import build_agent
 from nora.upstream.via import make_pseudonym
@@ -30,6 +31,7 @@ def build_registry(
     pseudonym: str | None = None,
     source: Source | None = None,
     realms: Iterable[str] = (),
+    proxies: Proxies | None = None,
 ) -> Registry:
     """Build a registry on `reactor` with a guarded agent of its own.
 
@@ -38,7 +40,9 @@ def build_registry(
     and `OSError` when the file cannot be read.
     """
     guard = Guard(Origin.of(url).host)
-    agent, pool = build_agent(reactor, guard, connect_timeout, ca_file, pseudonym or make_pseudonym())
+    agent, pool = build_agent(
+        reactor, guard, connect_timeout, ca_file, pseudonym or make_pseudonym(), proxies or Proxies()
+    )
 
     def build(source: Source | None, twin_of: Registry | None = None) -> Registry:
         return Registry(

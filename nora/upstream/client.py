@@ -23,6 +23,7 @@ from nora.oci.errors import TimedOut, Unavailable, Unverified
 from nora.upstream.bodies import abort_body, drain_body, read_body
 from nora.upstream.guard import Guard
 from nora.upstream.origin import BadURL, Origin, follow, path_of
+from nora.upstream.proxy import NotPublic, ProxyFailed
 from nora.upstream.transport import Encoded, Oversized
 from nora.upstream.verbatim import VerbatimURL
 
@@ -199,6 +200,8 @@ class Client:
             if self._guard is not None and self._guard.refuses(origin.host):
                 return Unverified(f"sent to {origin.host}, whose address is not public")
             return Unavailable(f"the name {origin.host} does not resolve")
+        if isinstance(failed, NotPublic):
+            return Unverified(f"sent to {origin.host}, whose address is not public")
         for reason in _reasons(failed):
             explained = _explain_one(reason)
             if explained is not None:
@@ -222,6 +225,8 @@ def _explain_one(reason: BaseException) -> Exception | None:
     """Explain one reason alone; None when it says too little."""
     if isinstance(reason, Oversized | Encoded):
         return Unverified(str(reason))
+    if isinstance(reason, ProxyFailed):
+        return Unavailable(str(reason))
     if isinstance(reason, SSL.Error):
         return Unavailable(f"TLS failed: {_openssl_words(reason)}")
     for kinds, explained, words in _WORDS:

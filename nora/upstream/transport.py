@@ -25,6 +25,7 @@ from twisted.web.client import (
     HostnameCachingHTTPSPolicy,
     HTTPConnectionPool,
     _HTTP11ClientFactory,
+    _StandardEndpointFactory,
 )
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
@@ -34,6 +35,7 @@ from nora import __version__
 from nora.upstream import via
 from nora.upstream.bodies import abort_body
 from nora.upstream.guard import Guard, GuardedReactor
+from nora.upstream.proxy import ProxiedEndpoints, Proxies
 
 MAX_HEADER_LINE = 64 * 1024
 """The longest status or header line taken, in bytes."""
@@ -185,11 +187,18 @@ class FileTrust:
 
 
 def build_agent(
-    reactor: Any, guard: Guard, connect_timeout: float, ca_file: str | None, pseudonym: str
+    reactor: Any,
+    guard: Guard,
+    connect_timeout: float,
+    ca_file: str | None,
+    pseudonym: str,
+    proxies: Proxies,
 ) -> tuple[PlainAgent, BoundedPool]:
     """Build one upstream's agent and its pool. `connect_timeout` in seconds bounds each attempt to connect."""
     guarded = GuardedReactor(reactor, guard)
     pool = BoundedPool(guarded)  # type: ignore[no-untyped-call]
     policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(FileTrust(ca_file) if ca_file else None))
-    agent = Agent(guarded, policy, connectTimeout=connect_timeout, pool=pool)
+    direct = _StandardEndpointFactory(guarded, policy, connect_timeout, None)
+    endpoints = ProxiedEndpoints(reactor, proxies, guard, policy, connect_timeout, direct)
+    agent = Agent.usingEndpointFactory(guarded, endpoints, pool)
     return PlainAgent(agent, pseudonym), pool

@@ -264,6 +264,15 @@ class StartTests(DaemonCase):
             self.daemon(config)
         self.assertIn(f"{self.store}/no.pem: No such file or directory", str(raised.exception))
 
+    async def test_unusable_proxy(self) -> None:
+        """A proxy of the environment that is no HTTP proxy fails the building, with its variable."""
+        upstreams = (UpstreamConfig("https://registry.example"),)
+        config = attrs.evolve(self.config, docker=attrs.evolve(self.config.docker, upstreams=upstreams))
+        environ = {"HTTPS_PROXY": "socks5://p:1"}
+        with self.assertRaises(CannotStart) as raised:
+            build(config, reactor, Sockets(reactor), lambda: config, environ)
+        self.assertIn("HTTPS_PROXY: must be http://", str(raised.exception))
+
 
 class ReloadTests(DaemonCase):
     """A reload exchanges what changed, and keeps the rest."""

@@ -34,6 +34,7 @@ BY_KIND: dict[type, st.SearchStrategy[Any]] = {
     texts.Prefix: LABELS.map("p".__add__).map(lambda label: label.replace("_", "-")),
     texts.Pattern: LABELS.map(lambda label: f"{label}/*"),
     texts.UserAndPassword: st.nothing(),  # what is written of it does not read back
+    texts.ProxyURL: st.just("none") | NAMES.map("http://".__add__),  # one with a user does not read back
     texts.User: PRINTABLE.map(lambda text: text.replace(":", ";")),
     texts.TagPattern: st.from_regex(r"[A-Za-z0-9*?][A-Za-z0-9*?._:/-]{0,20}", fullmatch=True),
     texts.Origin: st.builds("{}://{}".format, st.sampled_from(["http", "https"]), NAMES),
