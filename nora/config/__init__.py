@@ -1,10 +1,11 @@
 """Configuration: TOML and environment become frozen values; each key, default and check is written once."""
 
-from nora.config.docker import DockerConfig, UpstreamConfig
+from nora.config.docker import DockerConfig
 from nora.config.mistakes import ConfigError, Mistake
 from nora.config.reading import find_path, load
 from nora.config.restart import needs_restart
 from nora.config.secret import Secret
+from nora.config.upstream import UpstreamConfig
 from nora.config.values import AuditConfig, Config, LogConfig, ServerConfig, StorageConfig
 from nora.config.writing import dump
 
