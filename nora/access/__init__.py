@@ -1,5 +1,5 @@
-"""Who the client is and what it may do: values, asked by `nora.pull` before anything is looked up."""
+"""Who the client is and what it may do: values, asked by the rooms above before anything is looked up."""
 
-from nora.access.rights import ANONYMOUS, Action, Rights
+from nora.access.rights import ANONYMOUS, Action, Rights, Rules, full_name
 
-__all__ = ["ANONYMOUS", "Action", "Rights"]
+__all__ = ["ANONYMOUS", "Action", "Rights", "Rules", "full_name"]

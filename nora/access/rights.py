@@ -1,18 +1,40 @@
-"""Rights: a client's identity and the actions it may take, as one frozen value."""
+"""Rights: a client's identity and what it may do, as one frozen value.
+
+Two questions are apart. `require` asks what the client was granted for the name it used: a token is for certain names.
+`allows` asks the operator's rules about the repository that the name came to mean, so that no other name of it gets
+round a rule.
+"""
 
 from __future__ import annotations
 
 import enum
+from typing import Protocol
 
 import attrs
 
-from nora.oci.errors import Denied
+from nora.oci.errors import NotAllowed
+from nora.oci.reference import LOCAL, Repository
 
 
 class Action(enum.Enum):
     """What a client may do to a repository; the names are those of the token scopes."""
 
     PULL = "pull"
+    PUSH = "push"
+    DELETE = "delete"
+    ADMIN = "admin"
+
+
+class Rules(Protocol):
+    """The operator's rules."""
+
+    def allow(self, user: str | None, action: Action, repository: str) -> bool:
+        """Tell whether `user`, None for an anonymous client, may take `action` on a repository by its full name."""
+
+
+def full_name(repository: Repository) -> str:
+    """Name a repository for the rules: a hosted one by its own name, a cached one `<namespace>/<name>`."""
+    return repository.name if repository.namespace == LOCAL else str(repository)
 
 
 @attrs.frozen
@@ -21,16 +43,33 @@ class Rights:
 
     user: str | None
     actions: frozenset[Action]
+    """The most that it may do anywhere."""
+    rules: Rules | None = None
+    """What narrows that down by repository; None where nothing does."""
+    scopes: frozenset[tuple[str, Action]] | None = None
+    """The names, as the client used them, and actions that its token is for; None where no token narrows it down."""
 
     @property
     def private(self) -> bool:
         """This client may read what only our credential at an upstream opened."""
         return self.user is not None
 
-    def require(self, action: Action, repository: str) -> None:
-        """Raise `Denied` unless this client may take `action` on `repository`, named as the client did."""
+    def require(self, action: Action, name: str) -> None:
+        """Raise `NotAllowed` unless this client was granted `action` on `name`, as it named the repository."""
+        if action not in self.actions or (self.scopes is not None and (name, action) not in self.scopes):
+            raise NotAllowed(f"{action.value} is not allowed on {name}")
+
+    def allows(self, action: Action, repository: Repository) -> bool:
+        """Tell whether the rules let this client take `action` on `repository`."""
         if action not in self.actions:
-            raise Denied(f"{action.value} is not allowed on {repository}")
+            return False
+        return self.rules is None or self.rules.allow(self.user, action, full_name(repository))
+
+    def require_on(self, action: Action, repository: Repository, name: str) -> None:
+        """Raise `NotAllowed` unless both hold: `require` of the name, `allows` of the repository it means."""
+        self.require(action, name)
+        if not self.allows(action, repository):
+            raise NotAllowed(f"{action.value} is not allowed on {name}")
 
 
 ANONYMOUS = Rights(None, frozenset({Action.PULL}))

@@ -48,6 +48,33 @@ class RequestTooLarge(InvalidRequest):
     """A request body past what its endpoint takes."""
 
 
+class InvalidSize(InvalidRequest):
+    """A body of another length than the request or the manifest says."""
+
+
+class InvalidManifest(InvalidRequest):
+    """A pushed manifest that is none: its form, its type, or what it lists."""
+
+
+class MissingContent(InvalidManifest):
+    """A pushed manifest lists what its repository does not have."""
+
+
+class InvalidUpload(InvalidRequest):
+    """A request to an upload session that it cannot take."""
+
+
+class UploadOutOfOrder(InvalidUpload):
+    """A chunk that does not begin where the upload ends (distribution-spec, "Pushing a blob in chunks").
+
+    `size` is how many bytes the upload has.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__("the chunk does not begin where the upload ends", {"size": size})
+        self.size = size
+
+
 class Unsupported(NoraError):
     """A method or an endpoint that this registry does not offer."""
 
@@ -68,8 +95,27 @@ class BlobUnknown(Unknown):
     """The repository has no such blob."""
 
 
+class UploadUnknown(Unknown):
+    """The repository has no such upload session: it ended, expired, or belongs to another client."""
+
+
 class Denied(NoraError):
     """The client may not do this here."""
+
+
+class NotAllowed(Denied):
+    """The client was not granted this; an anonymous one may come back with credentials."""
+
+
+class Unauthorized(NoraError):
+    """The client must say who it is, or said so wrongly.
+
+    `challenge` is what `WWW-Authenticate` says (RFC 9110 section 11.6.1).
+    """
+
+    def __init__(self, message: str, challenge: str, detail: object = None) -> None:
+        super().__init__(message, detail)
+        self.challenge = challenge
 
 
 class Overloaded(NoraError):

@@ -16,6 +16,8 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 NAME_PATTERN = rf"{_COMPONENT}(?:/{_COMPONENT})*"
 TAG_PATTERN = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 MAX_NAME_LENGTH = 255
+LOCAL = "local"
+"""The namespace of what was pushed here; no upstream can have it."""
 
 _NAME = re.compile(rf"{NAME_PATTERN}\Z")
 _TAG = re.compile(rf"{TAG_PATTERN}\Z")

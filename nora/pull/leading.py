@@ -19,11 +19,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from nora.concurrency import Pump
 from nora.oci import Digest
 from nora.oci.errors import BlobUnknown, Broken, NoraError, NoSpace, TooLarge, Unverified
 from nora.pull.direct import MAX_TRIES, back_off
 from nora.pull.fill import Fill
-from nora.pull.pump import Pump
 from nora.pull.turns import Turn, Turns
 from nora.storage.interfaces import Parts, Repositories, Writing
 from nora.upstream.chain import first

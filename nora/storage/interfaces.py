@@ -319,6 +319,58 @@ class Published:
     digest: Digest
 
 
+class Upload(Protocol):
+    """An upload session's growing file, while one request has it. Its methods must not overlap."""
+
+    id: str
+    repository: Repository
+    user: str | None
+    """Whose session it is; None for an anonymous client's."""
+    size: int
+    """Bytes in the file."""
+
+    def append(self, chunks: Sequence[bytes]) -> Deferred[None]:
+        """Write `chunks` at the end, and hash them as they go, in one hop. Raises `NoSpace`."""
+
+    def truncate(self, size: int) -> Deferred[None]:
+        """Forget what is past `size` bytes."""
+
+    def digest(self, algorithm: str) -> Deferred[Digest]:
+        """Tell the digest of the whole file: at once where it was hashed as it came, else by one reading."""
+
+    def publish(self, digest: Digest) -> Deferred[None]:
+        """Sync the file, whose digest the caller has compared, and rename it into the blobs; the session ends."""
+
+    def discard(self) -> Deferred[None]:
+        """End the session, and unlink its file."""
+
+    def close(self) -> None:
+        """Let the next request have it; a second call, or one after the end, does nothing."""
+
+
+class Uploads(Protocol):
+    """Upload sessions. They survive a restart."""
+
+    async def begin(self, repository: Repository, user: str | None) -> Upload:
+        """Begin a session. Raises `Overloaded` when there are too many, `NoSpace`."""
+
+    async def open(self, id: str) -> Upload | None:
+        """Take a session for one request; None when there is none. Raises `InvalidUpload` while another has it."""
+
+    async def sweep(self, age: float, idle: float) -> int:
+        """End the sessions that began `age` seconds ago, or had nothing written for `idle`; gives their number."""
+
+
+class Hosted(Protocol):
+    """The names that are hosted here: once something was pushed to them, for ever."""
+
+    def known(self, name: str) -> bool:
+        """Tell, by one `stat`, whether `name` is hosted."""
+
+    async def mark(self, name: str) -> None:
+        """Make `name` hosted."""
+
+
 class Parts(Protocol):
     """Growing files. Whoever holds a fill's lock leads it; all others trail."""
 
@@ -334,6 +386,7 @@ __all__ = [
     "Disk",
     "File",
     "Hasher",
+    "Hosted",
     "Index",
     "ListSource",
     "ListedReferrers",
@@ -351,6 +404,8 @@ __all__ = [
     "TagRecord",
     "Totals",
     "Trailing",
+    "Upload",
+    "Uploads",
     "Writing",
     "Written",
 ]

@@ -22,13 +22,12 @@ import attrs
 
 from nora.oci import Repository, check_name
 from nora.oci.errors import Denied, InvalidName, NameUnknown
+from nora.oci.reference import LOCAL
 from nora.upstream.interfaces import Candidate, Route, Upstream
 from nora.upstream.origin import Origin
 
 DOCKER_HUB = "docker.io"
 """The namespace in which one component means `library/<name>`."""
-LOCAL = "local"
-"""The namespace of what was pushed here; no upstream can have it."""
 
 _ALIASES = {"index.docker.io": DOCKER_HUB, "registry-1.docker.io": DOCKER_HUB}
 _MAX_NAMESPACE = 255

@@ -39,13 +39,20 @@ TABLE: Mapping[type[errors.NoraError], tuple[int, str]] = MappingProxyType(
         errors.InvalidDigest: (400, "DIGEST_INVALID"),
         errors.InvalidRange: (416, "RANGE_INVALID"),
         errors.RequestTooLarge: (413, "SIZE_INVALID"),
+        errors.InvalidSize: (400, "SIZE_INVALID"),
+        errors.InvalidManifest: (400, "MANIFEST_INVALID"),
+        errors.MissingContent: (400, "MANIFEST_BLOB_UNKNOWN"),
+        errors.InvalidUpload: (400, "BLOB_UPLOAD_INVALID"),
+        errors.UploadOutOfOrder: (416, "BLOB_UPLOAD_INVALID"),
         errors.Unsupported: (405, "UNSUPPORTED"),
         NotOffered: (404, "UNSUPPORTED"),
         errors.Unknown: (404, "NAME_UNKNOWN"),
         errors.NameUnknown: (404, "NAME_UNKNOWN"),
         errors.ManifestUnknown: (404, "MANIFEST_UNKNOWN"),
         errors.BlobUnknown: (404, "BLOB_UNKNOWN"),
+        errors.UploadUnknown: (404, "BLOB_UPLOAD_UNKNOWN"),
         errors.Denied: (403, "DENIED"),
+        errors.Unauthorized: (401, "UNAUTHORIZED"),
         errors.Overloaded: (503, "TOOMANYREQUESTS"),
         errors.Limited: (429, "TOOMANYREQUESTS"),
         errors.Unavailable: (502, "UNAVAILABLE"),
@@ -132,6 +139,8 @@ def _headers(error: BaseException, status: int, allow: bytes) -> list[tuple[byte
         return [(b"Content-Range", b"bytes */%d" % error.size)]
     if isinstance(error, (errors.Overloaded, errors.Limited)) and error.retry_after is not None:
         return [(b"Retry-After", b"%d" % max(0, error.retry_after))]
+    if isinstance(error, errors.Unauthorized):
+        return [(b"WWW-Authenticate", error.challenge.encode("latin-1", "replace"))]
     if status == 405:
         return [(b"Allow", allow)]
     return []

@@ -1,20 +1,20 @@
-"""The pump: bytes from an upstream into a part, no faster than the disk takes them.
+"""The pump: bytes from a socket into a file, no faster than the disk takes them.
 
 The reactor only collects chunks. Whenever the writer is idle it takes what is there, at most 1 MiB a hop: a slow
-upstream's bytes are on disk, and on their way to the followers, at once, and a fast one's go in large pieces.
-Past 1 MiB collected the upstream is paused, so a fill's memory is about 2 MiB whatever its size.
+sender's bytes are on disk, and on their way to who follows the file, at once, and a fast one's go in large pieces.
+Past 1 MiB collected the sender is paused, so a transfer's memory is about 2 MiB whatever its size.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from nora.concurrency import Waiters
-from nora.upstream.interfaces import Incoming
+from nora.concurrency.waiters import Waiters
 
 HOP = 1024 * 1024
 _RESUME_BELOW = HOP // 2
@@ -22,12 +22,28 @@ _OVERHEAD = 256
 """What a chunk costs beside its bytes: tiny ones count for more, so that memory stays bounded."""
 
 
+class Flow(Protocol):
+    """One body on its way in: from an upstream, or from a client. Nothing is read before `deliver`."""
+
+    def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
+        """Begin, once. `sink` is called with each chunk; the Deferred fires at a clean end and fails otherwise."""
+
+    def pause(self) -> None:
+        """Stop reading from the socket until `resume`. What was read already may still reach the sink."""
+
+    def resume(self) -> None:
+        """Go on reading."""
+
+    def abort(self) -> None:
+        """End the transfer; `deliver`'s Deferred fails."""
+
+
 class Pump:
-    """One transfer into one part."""
+    """One transfer into one file."""
 
     def __init__(
         self,
-        incoming: Incoming,
+        incoming: Flow,
         append: Callable[[Sequence[bytes]], Deferred[None]],
         skip: int,
         advanced: Callable[[], None],
