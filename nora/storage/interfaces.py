@@ -351,24 +351,43 @@ class Upload(Protocol):
 class Uploads(Protocol):
     """Upload sessions. They survive a restart."""
 
-    async def begin(self, repository: Repository, user: str | None) -> Upload:
-        """Begin a session. Raises `Overloaded` when there are too many, `NoSpace`."""
+    async def begin(self, repository: Repository, user: str | None, algorithm: str = "sha256") -> Upload:
+        """Begin a session whose bytes are hashed by `algorithm` as they come.
+
+        Raises `Overloaded` when there are too many, `NoSpace`.
+        """
 
     async def open(self, id: str) -> Upload | None:
-        """Take a session for one request; None when there is none. Raises `InvalidUpload` while another has it."""
+        """Take a session for one request; None when there is none, or when `id` is none of ours.
+
+        Raises `InvalidUpload` while another request has it.
+        """
 
     async def sweep(self, age: float, idle: float) -> int:
         """End the sessions that began `age` seconds ago, or had nothing written for `idle`; gives their number."""
 
 
 class Hosted(Protocol):
-    """The names that are hosted here: once something was pushed to them, for ever."""
+    """The names that are hosted here: once something was pushed to them, for ever.
+
+    A name is hosted or has an owner, never both: `mark` and `resolved` are under one lock, in all processes.
+    """
 
     def known(self, name: str) -> bool:
         """Tell, by one `stat`, whether `name` is hosted."""
 
-    async def mark(self, name: str) -> None:
-        """Make `name` hosted."""
+    async def owned(self, name: str) -> bool:
+        """Tell whether `name`, or for one component `library/<name>`, resolved to an upstream."""
+
+    async def mark(self, name: str, *, covered: bool = False) -> bool:
+        """Make `name` hosted, before anything is linked there; False, and it is not, where it is `owned`.
+
+        `covered` tells that the configuration's `hosted` says so all the same: the owner is then forgotten.
+        Raises `Overloaded` when another has the name's lock for too long, `NoSpace`.
+        """
+
+    async def resolved(self, name: str, record: OwnerRecord) -> bool:
+        """Remember what the unqualified `name` resolved to; False, and nothing is written, where it is hosted."""
 
 
 class Parts(Protocol):
