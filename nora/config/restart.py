@@ -26,6 +26,8 @@ _RELOADED = {
         "default_action",
         "fallback",
         "hosted",
+        "max_upload_size",
+        "upload_idle_timeout",
     },
 }
 """The keys that a running daemon takes over; the others need a restart."""
