@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from nora.oci import Digest, Repository
 from nora.oci.errors import InvalidUpload, NoSpace, Overloaded
+from nora.storage import upload as upload_module
 from nora.storage import uploads
 from nora.storage.blobs import DiskBlobs
 from nora.storage.disk import ThreadedDisk
@@ -25,6 +26,7 @@ from tests.support.pushing import Pushing, started
 from tests.support.storage_fakes import MemoryIndex, SteppedDisk, temporary_folder
 
 HERE = Repository("local", "team/app")
+MIB = 1024 * 1024
 DATA = b"".join(number.to_bytes(4, "big") for number in range(50_000))
 
 
@@ -315,6 +317,19 @@ class UploadsTests(SynchronousTestCase):
             found = self.open(upload.id)
             self.assertEqual(self.digest(found), Digest.of(DATA))
             self.assertEqual(sum(reads), read)
+
+    def test_written_out(self) -> None:
+        """The disk begins early with a large blob: every 8 MiB, and with what this request brought alone."""
+        told: list[tuple[int, int]] = []
+        self.patch(upload_module, "write_out", lambda _, start, count: told.append((start, count)))
+        upload = self.begin()
+        self.add(upload, bytes(3 * MIB))
+        upload.close()
+        upload = self.open(upload.id)
+        for _ in range(20):
+            self.add(upload, bytes(MIB))
+        self.assertEqual(told, [(3 * MIB, 8 * MIB), (11 * MIB, 8 * MIB)])
+        self.successResultOf(upload.discard())
 
     def test_hashed_in_hops(self) -> None:
         """A long reading takes several hops of the disk, so that others have their turn."""
