@@ -303,14 +303,14 @@ class PrivateDiscovery:
         )
 
     async def referrers(
-        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights
+        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights, last: str = ""
     ) -> Served[bytes]:
         """List what refers to a manifest."""
         return await self._privacy.serve(
             route,
             rights,
             _of_manifest(digest),
-            lambda left: self._discovery.referrers(left, digest, artifact_type, rights),
+            lambda left: self._discovery.referrers(left, digest, artifact_type, rights, last),
         )
 
 
