@@ -91,7 +91,8 @@ class RefusedTests(SynchronousTestCase):
             image(subject="x"), image(subject={}), image(artifactType=5), image(artifactType="x" * 256),
             image(annotations=[]), image(annotations={"a": 1}),
             image()[:-1] + b',"layers":[]}', image()[:-1] + b',"x":{"a":1,"a":2}}',
-            image()[:-1] + b',"x":NaN}', image()[:-1] + b',"x":-Infinity}', image()[:-1] + b',"x":1' + b"0" * 9999 + b"}",
+            image()[:-1] + b',"x":NaN}', image()[:-1] + b',"x":-Infinity}', 
+            image()[:-1] + b',"x":1' + b"0" * 9999 + b"}",
             image().decode().encode("utf-16"), b"\xef\xbb\xbf" + image(),
         ):  # fmt: skip
             with self.assertRaises(InvalidManifest, msg=body[:100]):
