@@ -286,7 +286,7 @@ class Daemon:
             default_action=docker.default_action,
             hosted=docker.hosted,
         )
-        owners = Owners(store.repositories, time.time, docker.fallback, self._metrics)
+        owners = Owners(store.repositories, store.names, time.time, docker.fallback, self._metrics)
         absences = Absences(self._reactor, docker.negative_ttl, self._metrics)
         manifests = Manifests(store.blobs, store.repositories, store.index, self._background, absences)
         tags = Tags(

@@ -2,7 +2,8 @@
 
 The owner is the first upstream that has the image while every earlier one answered a definite no. When an earlier
 one could not answer, what was found is served but stays provisional: the next check begins at the head of the
-chain again. A tag that the owner lacks may come from further down; that is remembered for the tag alone.
+chain again. A tag that the owner lacks may come from further down; that is remembered for the tag alone. A name that
+became hosted meanwhile gets no owner any more.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nora.oci import Repository
-from nora.storage.interfaces import OwnerRecord, Repositories
+from nora.storage.interfaces import Hosted, OwnerRecord, Repositories
 from nora.upstream.chain import Found
 from nora.upstream.interfaces import Candidate, Route
 
@@ -29,12 +30,14 @@ class Owners:
     def __init__(
         self,
         repositories: Repositories,
+        hosted: Hosted,
         now: Callable[[], float],
         fallback: str,
         observer: ProvisionalObserver,
     ) -> None:
         """`now` gives seconds since the epoch. `fallback` is `image`, or `repository`: the owner alone."""
         self._repositories = repositories
+        self._hosted = hosted
         self._now = now
         self._fallback = fallback
         self._observer = observer
@@ -100,7 +103,7 @@ class Owners:
         owner = await self._owner(route)
         if owner is None or owner.provisional:
             if owner is None or not _agree(owner, record):
-                await self._repositories.put_owner(route.name, record)
+                await self._hosted.resolved(route.name, record)
             return
         elsewhere = await self._repositories.tag_upstream(route.name, tag)
         if elsewhere is None and owner.namespace == record.namespace:

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 
 from nora.concurrency import Background
 from nora.oci import Descriptor, Digest, Repository
+from nora.oci.reference import LOCAL
 from nora.storage.database import Batch, IndexDatabase, is_damage
 from nora.storage.disk import ThreadedDisk
 from nora.storage.interfaces import Totals
@@ -134,6 +135,25 @@ class SqliteIndex:
         for child in children:
             if child.size <= _LARGEST:
                 self._tell(self._pending.listed, (repository, child.digest), child.size, _MOST_LISTED)
+
+    def linked(self, repository: Repository, digest: Digest) -> None:
+        """Tell that `repository` got the right to read a blob or manifest."""
+        self._tell(self._pending.linked, (repository, digest), True, _MOST_LISTED)
+
+    def unlinked(self, repository: Repository, digest: Digest) -> None:
+        """Tell that it lost that right."""
+        self._tell(self._pending.linked, (repository, digest), False, _MOST_LISTED)
+
+    async def holders(self, digest: Digest, limit: int) -> list[Repository]:
+        """List up to `limit` repositories that may read `digest`, hosted ones first; each is to be confirmed."""
+        told: dict[Repository, bool] = {}
+        for batch in (self._flying, self._pending):
+            told.update({r: held for (r, each), held in batch.linked.items() if each == digest})
+        nobody: list[Repository] = []
+        written = await self._ask(nobody, lambda: self._read.holders(digest, limit))
+        found = {repository: told.pop(repository, True) for repository in written} | told
+        held = [repository for repository, held in found.items() if held]
+        return sorted(held, key=lambda repository: (repository.namespace != LOCAL, repository))[:limit]
 
     async def listed_size(self, repository: Repository, digest: Digest) -> int | None:
         """Tell the size, in bytes, that a stored manifest of `repository` gives for `digest`; None if none lists it."""
@@ -258,4 +278,9 @@ class SqliteIndex:
 def _joined(older: Batch, newer: Batch) -> Batch:
     """Join two batches; what is newer counts, and goes first when there is too much."""
     stored = {**older.stored, **newer.stored}
-    return Batch(stored, {**older.used, **newer.used}, {**older.listed, **newer.listed})
+    return Batch(
+        stored,
+        {**older.used, **newer.used},
+        {**older.listed, **newer.listed},
+        {**older.linked, **newer.linked},
+    )

@@ -160,7 +160,10 @@ class Repositories(Protocol):
         """Tell what the unqualified `name` resolved to."""
 
     async def put_owner(self, name: str, record: OwnerRecord) -> None:
-        """Remember what the unqualified `name` resolved to."""
+        """Remember what the unqualified `name` resolved to. For `Hosted.resolved`, which sees to it that it may."""
+
+    async def remove_owner(self, name: str) -> bool:
+        """Forget what the unqualified `name` resolved to."""
 
     async def tag_upstream(self, name: str, tag: str) -> OwnerRecord | None:
         """Tell which upstream had `tag` of the unqualified `name` when its owner did not."""
@@ -240,6 +243,15 @@ class Index(Protocol):
 
     def listed(self, repository: Repository, children: Sequence[Descriptor]) -> None:
         """Tell what a stored manifest of `repository` lists: its blobs, or the manifests of an index."""
+
+    def linked(self, repository: Repository, digest: Digest) -> None:
+        """Tell that `repository` got the right to read a blob or manifest."""
+
+    def unlinked(self, repository: Repository, digest: Digest) -> None:
+        """Tell that it lost that right."""
+
+    async def holders(self, digest: Digest, limit: int) -> list[Repository]:
+        """List up to `limit` repositories that may read `digest`, hosted ones first; each is to be confirmed."""
 
     async def listed_size(self, repository: Repository, digest: Digest) -> int | None:
         """Tell the size, in bytes, that a stored manifest of `repository` gives for `digest`; None if none lists it."""

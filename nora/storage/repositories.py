@@ -14,7 +14,7 @@ from typing import Any
 from nora.oci import Descriptor, Digest, Repository, check_name
 from nora.oci.errors import InvalidDigest, InvalidName, InvalidTag
 from nora.oci.reference import TAG_PATTERN
-from nora.storage.interfaces import OwnerRecord, Records, TagRecord
+from nora.storage.interfaces import Index, OwnerRecord, Records, TagRecord
 
 _NAMESPACE = re.compile(r"(?!\.{1,2}\Z)[!-.0-~]{1,255}\Z")
 _TAG = re.compile(rf"{TAG_PATTERN}\Z")
@@ -56,8 +56,10 @@ def tag_upstream_key(name: str, tag: str) -> str:
 class RecordedRepositories:
     """The repositories of one store, as records."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, index: Index) -> None:
+        """`index` hears of each right, after its record is there."""
         self._records = records
+        self._index = index
 
     async def tag(self, repository: Repository, tag: str) -> TagRecord | None:
         """Read a tag."""
@@ -100,6 +102,7 @@ class RecordedRepositories:
         """Record that right; the manifest's bytes are published already."""
         value = {"media_type": descriptor.media_type, "size": descriptor.size}
         await self._records.put(manifest_key(repository, descriptor.digest), value)
+        self._index.linked(repository, descriptor.digest)
 
     async def blob(self, repository: Repository, digest: Digest) -> int | None:
         """Read the right to read this blob here: its size in bytes."""
@@ -108,6 +111,7 @@ class RecordedRepositories:
     async def link_blob(self, repository: Repository, digest: Digest, size: int) -> None:
         """Record that right; the blob's bytes are published already."""
         await self._records.put(blob_key(repository, digest), {"size": size})
+        self._index.linked(repository, digest)
 
     async def owner(self, name: str) -> OwnerRecord | None:
         """Tell what the unqualified `name` resolved to."""
@@ -116,6 +120,10 @@ class RecordedRepositories:
     async def put_owner(self, name: str, record: OwnerRecord) -> None:
         """Remember what the unqualified `name` resolved to."""
         await self._records.put(owner_key(name), _owner_value(record))
+
+    async def remove_owner(self, name: str) -> bool:
+        """Forget what the unqualified `name` resolved to."""
+        return await self._records.remove(owner_key(name))
 
     async def tag_upstream(self, name: str, tag: str) -> OwnerRecord | None:
         """Tell which upstream had `tag` of the unqualified `name` when its owner did not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from nora.storage.blobs import DiskBlobs
@@ -11,6 +12,7 @@ from nora.storage.interfaces import Totals
 from nora.storage.layout import Layout
 from nora.storage.lists import DiskLists
 from nora.storage.locks import DiskLocks, StoreLock
+from nora.storage.names import RecordedNames
 from nora.storage.parts import DiskParts
 from nora.storage.records import DiskRecords
 from nora.storage.repositories import RecordedRepositories
@@ -27,7 +29,8 @@ class Store:
         self.index = SqliteIndex.threaded(self.layout.index, reactor)
         self.blobs = DiskBlobs(self.layout, self.disk, self.index)
         self.records = DiskRecords(self.layout, self.disk)
-        self.repositories = RecordedRepositories(self.records)
+        self.repositories = RecordedRepositories(self.records, self.index)
+        self.names = RecordedNames(self.records, self.repositories, self.locks, time.time)
         self.lists = DiskLists(self.layout, self.disk)
         self.parts = DiskParts(self.layout, self.disk, self.locks, self.blobs)
         self.totals = Totals(0, 0)

@@ -21,6 +21,7 @@ else:
     _Base = object
 
 DIGESTS = [Digest.of(bytes([n])) for n in range(4)]
+LOCAL_ONE = Repository("local", "zoo/nginx")
 ONE, OTHER = Repository("docker.io", "library/nginx"), Repository("ghcr.io", "library/nginx")
 
 
@@ -99,6 +100,33 @@ class IndexContract(_Base):
         self.settle()
         self.index.listed(ONE, descriptors(11))
         self.assertEqual([self.listed(ONE, digest) for digest in DIGESTS[:2]], [11, 20])
+
+    def holders(self, digest: Digest, limit: int = 10) -> list[Repository]:
+        self.settle()
+        held: list[Repository] = self.successResultOf(self.index.holders(digest, limit))
+        return held
+
+    def test_holders(self) -> None:
+        """Who may read a digest is known, hosted repositories first, and never more of them than were asked for."""
+        for repository in (ONE, OTHER, LOCAL_ONE):
+            self.index.linked(repository, DIGESTS[0])
+            self.index.linked(repository, DIGESTS[0])
+        self.index.linked(ONE, DIGESTS[1])
+        self.assertEqual(self.holders(DIGESTS[0]), [LOCAL_ONE, ONE, OTHER])
+        self.assertEqual(self.holders(DIGESTS[0], 2), [LOCAL_ONE, ONE])
+        self.assertEqual(self.holders(DIGESTS[1]), [ONE])
+        self.assertEqual(self.holders(DIGESTS[2]), [])
+
+    def test_lost_rights(self) -> None:
+        """A right that was lost is not told any more, until it is there again."""
+        self.index.linked(ONE, DIGESTS[0])
+        self.index.linked(OTHER, DIGESTS[0])
+        self.settle()
+        self.index.unlinked(ONE, DIGESTS[0])
+        self.index.unlinked(ONE, DIGESTS[1])
+        self.assertEqual(self.holders(DIGESTS[0]), [OTHER])
+        self.index.linked(ONE, DIGESTS[0])
+        self.assertEqual(self.holders(DIGESTS[0]), [ONE, OTHER])
 
     # One suite for several implementations is what this file is for: an example of one may well serve another.
     @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.differing_executors])

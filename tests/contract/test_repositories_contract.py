@@ -12,7 +12,7 @@ from nora.oci.manifest import OCI_MANIFEST
 from nora.storage import DiskRecords, Layout, RecordedRepositories
 from nora.storage.interfaces import OwnerRecord, Records, Repositories, TagRecord
 from nora.storage.repositories import blob_key, manifest_key, owner_key, tag_key, tag_upstream_key
-from tests.support.storage_fakes import ImmediateDisk, MemoryRecords, temporary_folder
+from tests.support.storage_fakes import ImmediateDisk, MemoryIndex, MemoryRecords, temporary_folder
 
 if TYPE_CHECKING:
     _Base = SynchronousTestCase
@@ -46,6 +46,7 @@ class RepositoriesContract(_Base):
 
     records: Records
     repositories: Repositories
+    index: MemoryIndex
 
     def test_absent(self) -> None:
         """What was never recorded is None."""
@@ -154,6 +155,19 @@ class RepositoriesContract(_Base):
             self.failureResultOf(self.repositories.tag(NGINX, tag), InvalidTag)
             self.failureResultOf(self.repositories.put_tag_upstream("nginx", tag, OWNER), InvalidTag)
 
+    def test_rights_are_told(self) -> None:
+        """The index hears of each right to a blob or a manifest, once its record is there."""
+        self.successResultOf(self.repositories.link_blob(NGINX, DIGEST, 2))
+        self.successResultOf(self.repositories.link_manifest(NESTED, TAG.descriptor))
+        self.assertEqual(self.successResultOf(self.index.holders(DIGEST, 5)), [NGINX, NESTED])
+
+    def test_forgotten_owner(self) -> None:
+        """An owner can be forgotten; one that is not there changes nothing."""
+        self.successResultOf(self.repositories.put_owner("nginx", OWNER))
+        self.assertTrue(self.successResultOf(self.repositories.remove_owner("nginx")))
+        self.assertFalse(self.successResultOf(self.repositories.remove_owner("nginx")))
+        self.assertIsNone(self.successResultOf(self.repositories.owner("nginx")))
+
 
 class DiskRepositoriesTests(RepositoriesContract, SynchronousTestCase):
     """Over the real records."""
@@ -162,7 +176,8 @@ class DiskRepositoriesTests(RepositoriesContract, SynchronousTestCase):
         layout = Layout(temporary_folder(self))
         layout.prepare()
         self.records = DiskRecords(layout, ImmediateDisk())
-        self.repositories = RecordedRepositories(self.records)
+        self.index = MemoryIndex()
+        self.repositories = RecordedRepositories(self.records, self.index)
 
 
 class MemoryRepositoriesTests(RepositoriesContract, SynchronousTestCase):
@@ -170,4 +185,5 @@ class MemoryRepositoriesTests(RepositoriesContract, SynchronousTestCase):
 
     def setUp(self) -> None:
         self.records = MemoryRecords()
-        self.repositories = RecordedRepositories(self.records)
+        self.index = MemoryIndex()
+        self.repositories = RecordedRepositories(self.records, self.index)

@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from nora.oci import Descriptor, Digest, Repository
 from nora.oci.errors import NoSpace
 from nora.oci.listing import TagList
+from nora.oci.reference import LOCAL
 from nora.storage.blobs import BlobFile
 from nora.storage.interfaces import (
     File,
@@ -295,6 +296,8 @@ class MemoryIndex:
         """What was served, in order."""
         self.lists: dict[tuple[Repository, Digest], int] = {}
         """What the manifests of a repository list."""
+        self.links: dict[tuple[Repository, Digest], None] = {}
+        """The rights to read, in the order they came."""
 
     def stored(self, digest: Digest, size: int) -> None:
         """Tell that a blob was published."""
@@ -312,6 +315,19 @@ class MemoryIndex:
         """Tell what a stored manifest of `repository` lists."""
         for child in children:
             self.lists[repository, child.digest] = child.size
+
+    def linked(self, repository: Repository, digest: Digest) -> None:
+        """Tell that a right was recorded."""
+        self.links[repository, digest] = None
+
+    def unlinked(self, repository: Repository, digest: Digest) -> None:
+        """Tell that a right is gone."""
+        self.links.pop((repository, digest), None)
+
+    async def holders(self, digest: Digest, limit: int) -> list[Repository]:
+        """List who has the right to `digest`, hosted ones first."""
+        found = [repository for repository, each in self.links if each == digest]
+        return sorted(found, key=lambda repository: (repository.namespace != LOCAL, repository))[:limit]
 
     async def listed_size(self, repository: Repository, digest: Digest) -> int | None:
         """Tell the size that a stored manifest of `repository` gives for `digest`."""

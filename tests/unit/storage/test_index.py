@@ -212,9 +212,9 @@ class FailureTests(IndexCase):
         for script in (
             "CREATE TABLE blobs (x); PRAGMA user_version = 7",
             "CREATE TABLE blobs (x)",
-            "CREATE TABLE blobs (x); PRAGMA user_version = 1",
+            "CREATE TABLE blobs (x); PRAGMA user_version = 2",
             "CREATE TABLE blobs (size); CREATE TABLE listed (size); CREATE TABLE totals (blobs, bytes);"
-            "PRAGMA user_version = 1",
+            "PRAGMA user_version = 2",
         ):
             self.spoil(b"")
             with contextlib.closing(sqlite3.connect(self.path)) as connection:
@@ -369,7 +369,7 @@ class ReindexTests(IndexCase):
         self.layout.prepare()
         disk = ImmediateDisk()
         self.blobs = DiskBlobs(self.layout, disk, MemoryIndex())
-        self.repositories = RecordedRepositories(DiskRecords(self.layout, disk))
+        self.repositories = RecordedRepositories(DiskRecords(self.layout, disk), MemoryIndex())
 
     def add(self, data: bytes) -> Digest:
         digest = Digest.of(data)
@@ -391,12 +391,15 @@ class ReindexTests(IndexCase):
         return size
 
     def test_rebuilt(self) -> None:
-        """An empty index knows, after it, all that the files say: blobs, and what manifests of each name list."""
+        """An empty index knows, after it, all that the files say: blobs, what manifests list, who may read what."""
         layer, config = self.add(b"layer"), Digest.of(b"never stored")
         image = {"config": self.entry(config, 3), "layers": [self.entry(layer, 5)]}
         nested = Repository("ghcr.io:5000", "a/b/c")
         manifest = self.link(image, OCI_MANIFEST, nested)
         self.link({"manifests": [self.entry(manifest, 77)]}, OCI_INDEX)
+        bare = Repository("local", "a")
+        for repository in (nested, bare):
+            self.successResultOf(self.repositories.link_blob(repository, layer, 5))
         index = self.make()
         totals = self.successResultOf(reindex(self.layout, index))
         sizes = [
@@ -407,6 +410,8 @@ class ReindexTests(IndexCase):
         self.assertEqual(
             [self.listed(index, REPOSITORY, d) for d in (layer, config, manifest)], [None, None, 77]
         )
+        held = [self.successResultOf(index.holders(d, 9)) for d in (layer, config, manifest)]
+        self.assertEqual(held, [[bare, nested], [], [nested]])
 
     def test_what_is_gone_is_forgotten(self) -> None:
         """Blobs and lists that no file tells of any more go; last uses of the others stay."""
@@ -415,8 +420,10 @@ class ReindexTests(IndexCase):
         index.stored(gone, 10)
         index.stored(stays, 99)
         index.listed(REPOSITORY, [Descriptor("x/y", gone, 10)])
+        index.linked(REPOSITORY, gone)
         self.clock.advance(1)
         self.assertEqual(self.successResultOf(reindex(self.layout, index)), Totals(1, 5))
+        self.assertEqual(self.successResultOf(index.holders(gone, 9)), [])
         self.assertIsNone(self.listed(index, REPOSITORY, gone))
         self.assertEqual(self.rows("SELECT digest, size, used_at FROM blobs"), [(str(stays), 5, 1000.0)])
 
