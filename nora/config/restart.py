@@ -26,6 +26,8 @@ _RELOADED = {
         "default_action",
         "fallback",
         "hosted",
+        "push_sparse",
+        "immutable_tags",
     },
 }
 """The keys that a running daemon takes over; the others need a restart."""

@@ -80,11 +80,12 @@ def read_pushed(body: bytes, media_type: str | None, digest: Digest | None = Non
     return PushedDocument(own, config + _required(document.get("layers")), (), refers)
 
 
-def referrer(body: bytes, descriptor: Descriptor, room: int) -> bytes | None:
+def referrer(body: bytes, descriptor: Descriptor, wanted: str | None, room: int) -> bytes | None:
     """Make the entry, as JSON, that lists the stored manifest `body` as a referrer.
 
     It is the descriptor with `artifactType` and `annotations` (distribution-spec, "Listing Referrers"). Annotations
-    that make it longer than `room` bytes are left out. None when `body` is no manifest that refers to anything.
+    that make it longer than `room` bytes are left out. None when `body` is no manifest that refers to anything, or
+    not of the `wanted` type of artifact.
     """
     try:
         document = _parse(body)
@@ -99,6 +100,8 @@ def referrer(body: bytes, descriptor: Descriptor, room: int) -> bytes | None:
         "size": descriptor.size,
     }
     kind = artifact_type(document, descriptor.media_type)
+    if wanted is not None and kind != wanted:
+        return None
     if kind:
         entry["artifactType"] = kind
     bare = json.dumps(entry, separators=(",", ":")).encode("ascii")
@@ -119,6 +122,15 @@ def artifact_type(document: Mapping[str, Any], media_type: str) -> str | None:
         return None
     kind = config.get("mediaType")
     return kind if isinstance(kind, str) and len(kind) <= _MAX_TEXT else None
+
+
+def subject_of(body: bytes) -> Digest | None:
+    """Tell what the stored manifest `body` refers to."""
+    try:
+        named = _parse(body).get("subject")
+        return Digest.parse(named["digest"]) if isinstance(named, dict) else None
+    except (InvalidManifest, InvalidDigest, KeyError, AttributeError):
+        return None
 
 
 def lists(body: bytes, digest: Digest) -> bool:

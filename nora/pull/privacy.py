@@ -126,6 +126,13 @@ class Privacy:
         if private:
             raise self.denied(route)
 
+    async def shows(self, repository: Repository, rights: Rights) -> bool:
+        """Tell whether the client may know of a stored `repository`, from what is recorded alone."""
+        if self._opens(repository, rights) or await self._records.get(_mark(repository.namespace)) is None:
+            return True
+        known = await self._recorded(repository)
+        return known is not None and not known[0]
+
     def denied(self, route: Route) -> Denied:
         """Make the error for a client that may not read what it asked for."""
         return Denied(

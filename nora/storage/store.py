@@ -7,6 +7,7 @@ from typing import Any
 
 from nora.storage.blobs import DiskBlobs
 from nora.storage.disk import ThreadedDisk
+from nora.storage.holdings import Holdings
 from nora.storage.index import SqliteIndex
 from nora.storage.interfaces import Totals
 from nora.storage.layout import Layout
@@ -31,6 +32,7 @@ class Store:
         self.records = DiskRecords(self.layout, self.disk)
         self.repositories = RecordedRepositories(self.records, self.index)
         self.names = RecordedNames(self.records, self.repositories, self.locks, time.time)
+        self.holdings = Holdings(self.layout, self.disk, self.records)
         self.lists = DiskLists(self.layout, self.disk)
         self.parts = DiskParts(self.layout, self.disk, self.locks, self.blobs)
         self.totals = Totals(0, 0)

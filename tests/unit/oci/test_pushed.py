@@ -91,7 +91,7 @@ class RefusedTests(SynchronousTestCase):
             image(subject="x"), image(subject={}), image(artifactType=5), image(artifactType="x" * 256),
             image(annotations=[]), image(annotations={"a": 1}),
             image()[:-1] + b',"layers":[]}', image()[:-1] + b',"x":{"a":1,"a":2}}',
-            image()[:-1] + b',"x":NaN}', image()[:-1] + b',"x":-Infinity}', 
+            image()[:-1] + b',"x":NaN}', image()[:-1] + b',"x":-Infinity}',
             image()[:-1] + b',"x":1' + b"0" * 9999 + b"}",
             image().decode().encode("utf-16"), b"\xef\xbb\xbf" + image(),
         ):  # fmt: skip
@@ -137,7 +137,7 @@ class ReferrerTests(SynchronousTestCase):
     """How a referrer is listed."""
 
     def entry(self, body: bytes, kind: str = OCI_MANIFEST, room: int = 10_000) -> Any:
-        made = referrer(body, read_pushed(body, kind).descriptor, room)
+        made = referrer(body, read_pushed(body, kind).descriptor, None, room)
         return None if made is None else json.loads(made)
 
     def test_type(self) -> None:
@@ -161,7 +161,7 @@ class ReferrerTests(SynchronousTestCase):
     def test_none(self) -> None:
         """What refers to nothing is not listed."""
         self.assertIsNone(self.entry(image()))
-        self.assertIsNone(referrer(b"{", read_pushed(image(), OCI_MANIFEST).descriptor, 1000))
+        self.assertIsNone(referrer(b"{", read_pushed(image(), OCI_MANIFEST).descriptor, None, 1000))
 
 
 class ListsTests(SynchronousTestCase):
