@@ -17,8 +17,7 @@ from nora.oci.reference import LOCAL
 from nora.storage.interfaces import Index
 
 _STEP = 200
-_MOST = 20_000
-"""Repositories that one page looks at, once it has a name to go on from."""
+MOST = 20_000
 
 
 class Shown(Protocol):
@@ -31,9 +30,11 @@ class Shown(Protocol):
 class IndexedCatalog:
     """See `nora.content.interfaces.Catalog`."""
 
-    def __init__(self, index: Index, privacy: Shown) -> None:
+    def __init__(self, index: Index, privacy: Shown, most: int = MOST) -> None:
+        """`most` is how many repositories one page looks at, once it has a name to go on from."""
         self._index = index
         self._privacy = privacy
+        self._most = most
 
     async def repositories(self, last: str, limit: int, rights: Rights) -> CatalogPage:
         """List up to `limit` repositories after `last` that the client may pull, by their full names.
@@ -56,7 +57,7 @@ class IndexedCatalog:
             seen += len(step)
             if len(step) < _STEP:
                 return CatalogPage(tuple(found), False)
-            if found and seen >= _MOST:
+            if found and seen >= self._most:
                 return CatalogPage(tuple(found), True)
 
     async def _visible(self, repository: Repository, rights: Rights) -> bool:
