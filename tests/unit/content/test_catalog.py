@@ -50,7 +50,8 @@ class CatalogTests(SynchronousTestCase):
         """More than one look at the index takes: every one once."""
         for i in range(1000):
             self.index.appeared(Repository(LOCAL, f"many/{i:04}"))
-        found, last = [], ""
+        found: list[str] = []
+        last = ""
         while True:
             page = self.page(last, 333)
             found += page.names
