@@ -22,6 +22,8 @@ from nora import __version__
 from nora.accounts import credential_of, shared_namespaces, strangers
 from nora.concurrency import Background, Waiters
 from nora.config import Config, UpstreamConfig, needs_restart
+from nora.content.chosen import ChosenDiscovery, ChosenPull
+from nora.content.hosted import HostedDiscovery, HostedPull
 from nora.process import CannotReload, CannotStart, Sockets
 from nora.proxies import proxies_of
 from nora.pull.absences import Absences
@@ -339,7 +341,16 @@ class Daemon:
         everyone = shared_namespaces(docker.upstreams, anonymous)
         privacy = Privacy(store.records, owners, anonymous, everyone, self._background, time.time)
         pull = PullThrough(manifests, tags, blobs, owners, self._metrics)
-        return Backend(routing, PrivatePull(pull, privacy), PrivateDiscovery(discovery, privacy))
+        here = HostedPull(manifests, store.repositories, store.blobs, store.index, store.disk)
+        return Backend(
+            routing,
+            ChosenPull(store.names, here, PrivatePull(pull, privacy)),
+            ChosenDiscovery(
+                store.names,
+                HostedDiscovery(store.holdings, store.names),
+                PrivateDiscovery(discovery, privacy),
+            ),
+        )
 
     def _registry(self, asked: _Asked) -> Registry:
         return build_registry(

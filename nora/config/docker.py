@@ -184,6 +184,24 @@ class DockerConfig:
             example=["team/*", "tools"],
         ),
     )
+    push_sparse: bool = attrs.field(
+        default=False,
+        metadata=key(
+            kinds.Flag(),
+            "Whether a manifest may be pushed that lists images or layers which its repository does not have. "
+            "Such an image can be pulled only in part.",
+            example=True,
+        ),
+    )
+    immutable_tags: tuple[str, ...] = attrs.field(
+        default=(),
+        metadata=key(
+            kinds.Several(texts.TagPattern()),
+            "Tags of hosted repositories that can be pushed once, and then neither be moved nor deleted, as "
+            "`name:tag`. `*` stands for any characters, `?` for one.",
+            example=["team/*:v*", "*:release-*"],
+        ),
+    )
     max_blob_size: int = attrs.field(
         default=100 << 30,
         metadata=key(

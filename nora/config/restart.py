@@ -28,6 +28,8 @@ _RELOADED = {
         "hosted",
         "max_upload_size",
         "upload_idle_timeout",
+        "push_sparse",
+        "immutable_tags",
     },
 }
 """The keys that a running daemon takes over; the others need a restart."""

@@ -99,7 +99,7 @@ class DiscoveryThrough:
         return await self._serve(None, await self._owners.order_of_list(route), read, self._fetch_tags, cut)
 
     async def referrers(
-        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights
+        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights, last: str = ""
     ) -> Served[bytes]:
         """Give the index of what refers to `digest`: all of it, or what is of one type."""
         rights.require(Action.PULL, route.name)

@@ -127,6 +127,13 @@ class Privacy:
         if private:
             raise self.denied(route)
 
+    async def shows(self, repository: Repository, rights: Rights) -> bool:
+        """Tell whether the client may know of a stored `repository`, from what is recorded alone."""
+        if self._opens(repository, rights) or await self._records.get(_mark(repository.namespace)) is None:
+            return True
+        known = await self._recorded(repository)
+        return known is not None and not known[0]
+
     def denied(self, route: Route) -> Denied:
         """Make the error for a client that may not read what it asked for."""
         return Denied(
@@ -304,14 +311,14 @@ class PrivateDiscovery:
         )
 
     async def referrers(
-        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights
+        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights, last: str = ""
     ) -> Served[bytes]:
         """List what refers to a manifest."""
         return await self._privacy.serve(
             route,
             rights,
             _of_manifest(digest),
-            lambda left: self._discovery.referrers(left, digest, artifact_type, rights),
+            lambda left: self._discovery.referrers(left, digest, artifact_type, rights, last),
         )
 
 

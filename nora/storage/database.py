@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import attrs
 from twisted.logger import Logger
 
+from nora.access.rights import full_name
 from nora.oci import Digest, Repository
 from nora.oci.reference import LOCAL
 from nora.storage.interfaces import Totals
@@ -34,6 +35,9 @@ CREATE TABLE listed (
 ) WITHOUT ROWID;
 CREATE TABLE links (
     digest TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (digest, namespace, name)
+) WITHOUT ROWID;
+CREATE TABLE repositories (
+    full TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (full, namespace)
 ) WITHOUT ROWID;
 CREATE TABLE totals (blobs INTEGER NOT NULL, bytes INTEGER NOT NULL);
 INSERT INTO totals VALUES (0, 0);
@@ -72,9 +76,13 @@ class Batch:
     listed: dict[tuple[Repository, Digest], int] = attrs.Factory(dict)
     linked: dict[tuple[Repository, Digest], bool] = attrs.Factory(dict)
     """False for a right that was lost."""
+    repositories: dict[Repository, bool] = attrs.Factory(dict)
+    """False for one that has no manifest any more."""
 
     def __len__(self) -> int:
-        return len(self.stored) + len(self.used) + len(self.listed) + len(self.linked)
+        return (
+            len(self.stored) + len(self.used) + len(self.listed) + len(self.linked) + len(self.repositories)
+        )
 
 
 def is_damage(error: Exception) -> bool:
@@ -141,7 +149,11 @@ class IndexDatabase:
         unlinked = [
             (str(digest), r.namespace, r.name) for (r, digest), held in batch.linked.items() if not held
         ]
+        named = [(full_name(r), r.namespace, r.name) for r, there in batch.repositories.items() if there]
+        empty = [(full_name(r), r.namespace) for r, there in batch.repositories.items() if not there]
         with self._transaction() as connection:
+            connection.executemany("INSERT OR IGNORE INTO repositories VALUES (?, ?, ?)", named)
+            connection.executemany("DELETE FROM repositories WHERE full = ? AND namespace = ?", empty)
             connection.executemany(_UNLINK, unlinked)
             connection.executemany("INSERT OR IGNORE INTO links VALUES (?, ?, ?)", linked)
             connection.executemany("DELETE FROM blobs WHERE digest = ?", removed)
@@ -161,6 +173,14 @@ class IndexDatabase:
     def holders(self, digest: Digest, limit: int) -> list[Repository]:
         """List up to `limit` repositories that have a link to `digest`, the local ones first."""
         found = self._connected().execute(_HOLDERS, (str(digest), LOCAL, str(digest), LOCAL, limit))
+        return [Repository(namespace, name) for namespace, name in found]
+
+    def repositories(self, last: str, limit: int) -> list[Repository]:
+        """List up to `limit` repositories after `last`, in the byte order of their full names."""
+        found = self._connected().execute(
+            "SELECT namespace, name FROM repositories WHERE full > ? ORDER BY full, namespace LIMIT ?",
+            (last, limit),
+        )
         return [Repository(namespace, name) for namespace, name in found]
 
     def totals(self, unwritten: Sizes) -> Totals:
@@ -187,6 +207,8 @@ class IndexDatabase:
         connection.execute("CREATE TEMP TABLE old_blobs AS SELECT digest FROM blobs")
         connection.execute("CREATE TEMP TABLE old_listed AS SELECT namespace, name, digest FROM listed")
         connection.execute("CREATE TEMP TABLE old_links AS SELECT digest, namespace, name FROM links")
+        connection.execute("CREATE TEMP TABLE old_repositories AS SELECT full, namespace FROM repositories")
+        connection.execute("CREATE UNIQUE INDEX temp.old_names_key ON old_repositories (full, namespace)")
         connection.execute("CREATE UNIQUE INDEX temp.old_links_key ON old_links (digest, namespace, name)")
         connection.execute("CREATE UNIQUE INDEX temp.old_blobs_key ON old_blobs (digest)")
         connection.execute("CREATE UNIQUE INDEX temp.old_listed_key ON old_listed (namespace, name, digest)")
@@ -204,7 +226,15 @@ class IndexDatabase:
                     "DELETE FROM old_links WHERE digest = ? AND namespace = ? AND name = ?",
                     [(str(digest), r.namespace, r.name) for r, digest in batch.linked],
                 )
+                connection.executemany(
+                    "DELETE FROM old_repositories WHERE full = ? AND namespace = ?",
+                    [(full_name(r), r.namespace) for r in batch.repositories],
+                )
             with self._transaction():
+                connection.execute(
+                    "DELETE FROM repositories WHERE (full, namespace) IN "
+                    "(SELECT full, namespace FROM old_repositories)"
+                )
                 connection.execute(
                     "DELETE FROM links WHERE (digest, namespace, name) IN "
                     "(SELECT digest, namespace, name FROM old_links)"
@@ -218,6 +248,7 @@ class IndexDatabase:
             connection.execute("DROP TABLE old_blobs")
             connection.execute("DROP TABLE old_listed")
             connection.execute("DROP TABLE old_links")
+            connection.execute("DROP TABLE old_repositories")
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -282,10 +313,11 @@ class IndexDatabase:
 
 
 def _check(connection: sqlite3.Connection) -> None:
-    """Raise what `is_damage` knows unless the tables are there: at the price of five pages, whatever their size."""
-    for table in ("blobs", "listed", "links"):
+    """Raise what `is_damage` knows unless the tables are there: at the price of six pages, whatever their size."""
+    tables = {"blobs": "digest", "listed": "digest", "links": "digest", "repositories": "full"}
+    for table, column in tables.items():
         try:
-            connection.execute(f"SELECT digest FROM {table} LIMIT 1").fetchone()  # noqa: S608
+            connection.execute(f"SELECT {column} FROM {table} LIMIT 1").fetchone()  # noqa: S608
         except sqlite3.OperationalError as error:
             if str(error).startswith("no such"):
                 raise sqlite3.DatabaseError(str(error)) from error

@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from nora.access.rights import full_name
 from nora.concurrency import Background
 from nora.oci import Descriptor, Digest, Repository
 from nora.oci.reference import LOCAL
@@ -155,6 +156,41 @@ class SqliteIndex:
         held = [repository for repository, held in found.items() if held]
         return sorted(held, key=lambda repository: (repository.namespace != LOCAL, repository))[:limit]
 
+    def appeared(self, repository: Repository) -> None:
+        """Tell that `repository` has a manifest."""
+        self._tell(self._pending.repositories, repository, True, _MOST_LISTED)
+
+    def emptied(self, repository: Repository) -> None:
+        """Tell that `repository` has no manifest any more."""
+        self._tell(self._pending.repositories, repository, False, _MOST_LISTED)
+
+    async def repositories(self, last: str, limit: int) -> list[Repository]:
+        """List up to `limit` repositories after `last`, in the byte order of their full names."""
+        told = {**self._flying.repositories, **self._pending.repositories}
+        asked = limit + sum(not there for there in told.values())
+        nobody: list[Repository] = []
+        written = await self._ask(nobody, lambda: self._read.repositories(last, asked))
+        found = {repository for repository in written if told.get(repository, True)}
+        end = full_name(written[-1]) if len(written) == asked and written else None
+        for repository, there in told.items():
+            name = full_name(repository)
+            if there and name > last and (end is None or name <= end):
+                found.add(repository)
+        return sorted(found, key=lambda each: (full_name(each), each.namespace))[:limit]
+
+    async def flush(self) -> None:
+        """Write what was told until now, so that other processes see it; a failure is logged, and tried again."""
+        if not self._running:
+            return
+        while len(self._flushing):
+            await self._flushing.idle()
+        if self._flush_call is not None:
+            self._flush_call.cancel()
+            self._flush_call = None
+        if self._pending:
+            self._flushing.start(self._flush_and_go_on())
+            await self._flushing.idle()
+
     async def listed_size(self, repository: Repository, digest: Digest) -> int | None:
         """Tell the size, in bytes, that a stored manifest of `repository` gives for `digest`; None if none lists it."""
         for batch in (self._pending, self._flying):
@@ -283,4 +319,5 @@ def _joined(older: Batch, newer: Batch) -> Batch:
         {**older.used, **newer.used},
         {**older.listed, **newer.listed},
         {**older.linked, **newer.linked},
+        {**older.repositories, **newer.repositories},
     )

@@ -71,6 +71,9 @@ class Records(Protocol):
     def stamp(self, key: str) -> Stamp | None:
         """Tell a record's stamp by one `stat`; None when there is none."""
 
+    async def page(self, prefix: str, after: str, limit: int) -> list[str]:
+        """List, in byte order, up to `limit` names of records right under `prefix` that come after `after`."""
+
 
 class File(Protocol):
     """A published blob, open for reading. It stays readable when the blob is removed meanwhile."""
@@ -150,11 +153,17 @@ class Repositories(Protocol):
     async def link_manifest(self, repository: Repository, descriptor: Descriptor) -> None:
         """Record that right; the manifest's bytes are published already."""
 
+    async def unlink_manifest(self, repository: Repository, digest: Digest) -> bool:
+        """Take that right away; False when there was none."""
+
     async def blob(self, repository: Repository, digest: Digest) -> int | None:
         """Read the right to read this blob here: its size in bytes."""
 
     async def link_blob(self, repository: Repository, digest: Digest, size: int) -> None:
         """Record that right; the blob's bytes are published already."""
+
+    async def unlink_blob(self, repository: Repository, digest: Digest) -> bool:
+        """Take that right away; False when there was none. The bytes stay."""
 
     async def owner(self, name: str) -> OwnerRecord | None:
         """Tell what the unqualified `name` resolved to."""
@@ -252,6 +261,18 @@ class Index(Protocol):
 
     async def holders(self, digest: Digest, limit: int) -> list[Repository]:
         """List up to `limit` repositories that may read `digest`, hosted ones first; each is to be confirmed."""
+
+    def appeared(self, repository: Repository) -> None:
+        """Tell that `repository` has a manifest."""
+
+    def emptied(self, repository: Repository) -> None:
+        """Tell that `repository` has no manifest any more."""
+
+    async def repositories(self, last: str, limit: int) -> list[Repository]:
+        """List up to `limit` repositories after `last`, in the byte order of their full names."""
+
+    async def flush(self) -> None:
+        """Write what was told until now, so that other processes see it; a failure is logged, and tried again."""
 
     async def listed_size(self, repository: Repository, digest: Digest) -> int | None:
         """Tell the size, in bytes, that a stored manifest of `repository` gives for `digest`; None if none lists it."""

@@ -48,6 +48,8 @@ def _batches(layout: Layout) -> Iterator[Batch]:
             batch = Batch()
     for repository, folder, digest in _links(layout):
         batch.linked[repository, digest] = True
+        if folder == _MANIFESTS:
+            batch.repositories[repository] = True
         manifest = _read(layout, repository, digest) if folder == _MANIFESTS else None
         if manifest is not None:
             for child in (*manifest.blobs, *manifest.manifests):

@@ -7,6 +7,7 @@ from typing import Any
 
 from nora.storage.blobs import DiskBlobs
 from nora.storage.disk import ThreadedDisk
+from nora.storage.holdings import Holdings
 from nora.storage.index import SqliteIndex
 from nora.storage.interfaces import Totals
 from nora.storage.layout import Layout
@@ -32,6 +33,7 @@ class Store:
         self.records = DiskRecords(self.layout, self.disk)
         self.repositories = RecordedRepositories(self.records, self.index)
         self.names = RecordedNames(self.records, self.repositories, self.locks, time.time)
+        self.holdings = Holdings(self.layout, self.disk, self.records)
         self.lists = DiskLists(self.layout, self.disk)
         self.parts = DiskParts(self.layout, self.disk, self.locks, self.blobs)
         self.uploads = DiskUploads(self.layout, self.disk, self.locks, self.blobs, time.time, max_uploads)

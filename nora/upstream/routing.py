@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from nora.oci import Repository, check_name
-from nora.oci.errors import Denied, InvalidName, NameUnknown
+from nora.oci.errors import InvalidName, NameUnknown
 from nora.oci.reference import LOCAL
 from nora.upstream.interfaces import Candidate, Route, Upstream
 from nora.upstream.origin import Origin
@@ -31,6 +31,7 @@ DOCKER_HUB = "docker.io"
 
 _ALIASES = {"index.docker.io": DOCKER_HUB, "registry-1.docker.io": DOCKER_HUB}
 _MAX_NAMESPACE = 255
+_REFUSED = "only what is hosted here, or named with its registry, may be pulled"
 
 
 def canonical_host(host: str) -> str:
@@ -108,7 +109,7 @@ class Routing:
         """Resolve `name`, and `ns` as the client sent it.
 
         Raises `InvalidName`; `NameUnknown` for a namespace that is none of ours, or whose upstreams all exclude the
-        name; `Denied` where `default_action` says so.
+        name. Where `default_action` is `deny`, the route of what is not surely hosted says why it is refused.
         """
         check_name(name)
         if ns is not None and canonical_host(ns) not in self._own:
@@ -186,11 +187,9 @@ class Routing:
 
     def _unqualified(self, name: str) -> Route:
         if self.is_hosted(name):
-            return Route(name, (), False)
+            return Route(name, (), False, hosted=True)
         if self._deny:
-            raise Denied(
-                "only what is hosted here, or named with its registry, may be pulled", {"name": name}
-            )
+            return Route(name, (), False, refused=_REFUSED)
         places = []
         for each in self._all:
             try:

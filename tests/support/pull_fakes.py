@@ -236,7 +236,7 @@ class FakeDiscovery:
         return self._served(route, self.tag_lists[route.name].page(last, limit))
 
     async def referrers(
-        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights
+        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights, last: str = ""
     ) -> Served[bytes]:
         """Give an index."""
         self._enter("referrers", route, str(digest), rights)

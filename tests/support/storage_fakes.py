@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred, execute, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.trial.unittest import SynchronousTestCase
 
+from nora.access.rights import full_name
 from nora.oci import Descriptor, Digest, Repository
 from nora.oci.errors import NoSpace
 from nora.oci.listing import TagList
@@ -202,6 +203,12 @@ class MemoryRecords:
         record = self.records.get(key)
         return None if record is None else record.stamp
 
+    async def page(self, prefix: str, after: str, limit: int) -> list[str]:
+        """List names under `prefix`."""
+        _LAYOUT.record(prefix)
+        inside = [key[len(prefix) + 1 :] for key in self.records if key.startswith(f"{prefix}/")]
+        return sorted(name for name in inside if "/" not in name and name > after)[:limit]
+
 
 class MemoryLists:
     """Lists in memory."""
@@ -294,6 +301,8 @@ class MemoryIndex:
         """The stored blobs."""
         self.uses: list[Digest] = []
         """What was served, in order."""
+        self.names: dict[Repository, bool] = {}
+        """The repositories that have a manifest."""
         self.lists: dict[tuple[Repository, Digest], int] = {}
         """What the manifests of a repository list."""
         self.links: dict[tuple[Repository, Digest], None] = {}
@@ -328,6 +337,22 @@ class MemoryIndex:
         """List who has the right to `digest`, hosted ones first."""
         found = [repository for repository, each in self.links if each == digest]
         return sorted(found, key=lambda repository: (repository.namespace != LOCAL, repository))[:limit]
+
+    def appeared(self, repository: Repository) -> None:
+        """Tell that `repository` has a manifest."""
+        self.names[repository] = True
+
+    def emptied(self, repository: Repository) -> None:
+        """Tell that `repository` has no manifest any more."""
+        self.names.pop(repository, None)
+
+    async def repositories(self, last: str, limit: int) -> list[Repository]:
+        """List repositories by their full names."""
+        found = sorted(self.names, key=lambda each: (full_name(each), each.namespace))
+        return [each for each in found if full_name(each) > last][:limit]
+
+    async def flush(self) -> None:
+        """Do nothing: there is no other process."""
 
     async def listed_size(self, repository: Repository, digest: Digest) -> int | None:
         """Tell the size that a stored manifest of `repository` gives for `digest`."""
