@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from nora.oci import Repository, check_name
-from nora.oci.errors import InvalidName, NameUnknown
+from nora.oci.errors import Denied, InvalidName, NameUnknown
 from nora.oci.reference import LOCAL
 from nora.upstream.interfaces import Candidate, Route, Upstream
 from nora.upstream.origin import Origin
