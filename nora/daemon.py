@@ -43,10 +43,8 @@ from nora.upstream.offline import Offline
 from nora.upstream.registry import Registry
 from nora.upstream.routing import RoutedUpstream, Routing
 from nora.upstream.via import make_pseudonym
-from nora.web import health
-from nora.web.registry import Backend
-from nora.web.site import Limits as SiteLimits
-from nora.web.site import build_site
+from nora.web import Backend, Trusted, build_site, health
+from nora.web import Limits as SiteLimits
 
 _PART_AGE = 86400.0
 _SWEEP_INTERVAL = 3600.0
@@ -129,6 +127,7 @@ class Daemon:
             health=self._health,
             ready=lambda: self._ready,
             instance=self._pseudonym,
+            trusted=Trusted.parse(server.trusted_proxies),
             limits=SiteLimits(
                 answer_timeout=docker.answer_timeout,
                 stall_timeout=server.stall_timeout,
@@ -243,6 +242,7 @@ class Daemon:
             backend = self._compose(config)
         except CannotStart as error:
             raise CannotReload(str(error)) from error
+        self._site.trusted = Trusted.parse(config.server.trusted_proxies)
         self._backend.routing, self._backend.pull = backend.routing, backend.pull
         self._backend.discovery = backend.discovery
         for key in needs_restart(self._config, config):

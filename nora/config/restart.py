@@ -7,7 +7,7 @@ import attrs
 from nora.config.values import Config
 
 _RELOADED = {
-    "server": {"public_url", "aliases"},
+    "server": {"public_url", "aliases", "trusted_proxies"},
     "docker": {
         "upstreams",
         "proxy_timeout",

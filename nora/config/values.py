@@ -51,6 +51,16 @@ class ServerConfig:
             example=["nora:4000", "mirror.internal"],
         ),
     )
+    trusted_proxies: tuple[str, ...] = attrs.field(
+        default=(),
+        metadata=key(
+            kinds.Several(texts.Network()),
+            "The proxies before this server whose `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and "
+            "`Forwarded` are believed, as addresses or networks; `unix` is whoever comes through a UNIX socket. What "
+            "others send in these headers does not tell who they are.",
+            example=["10.0.0.0/8", "2001:db8::7", "unix"],
+        ),
+    )
     max_connections: int = attrs.field(
         default=4096,
         metadata=key(

@@ -23,6 +23,7 @@ from twisted.web.server import Site
 import nora
 from nora.concurrency import Waiters
 from nora.telemetry import AuditLog, Metrics
+from nora.web.forwarded import Trusted
 from nora.web.requests import RegistryRequest
 
 _TLS_HANDSHAKE = b"\x16"
@@ -98,7 +99,7 @@ class RegistryChannel(HTTPChannel):
         if self.transport is not None:
             self.transport.abortConnection()
 
-    def refused(self) -> tuple[bytes, bytes, bytes]:
+    def head(self) -> tuple[bytes, bytes, bytes]:
         """Tell method, URI and version of the request whose headers just came in."""
         return self._command, self._path, self._version
 
@@ -138,6 +139,7 @@ class RegistrySite(Site):
         max_connections: int = 10_000,
         header_timeout: float = 30.0,
         idle_timeout: float = 60.0,
+        trusted: Trusted | None = None,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         super().__init__(resource, timeout=idle_timeout, reactor=clock, parsePOSTFormSubmission=False)
@@ -147,6 +149,8 @@ class RegistrySite(Site):
         self.max_connections = max_connections
         self.header_timeout = header_timeout
         self.new_id = new_id
+        self.trusted = trusted or Trusted()
+        """The proxies that are believed; exchanged when the configuration is read anew."""
         self.server = f"nora/{nora.__version__}".encode("ascii")
         self.draining = False
         self._channels: set[RegistryChannel] = set()

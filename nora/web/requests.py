@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, ITCPTransport
+from twisted.internet.interfaces import ITCPTransport
 from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from twisted.web.server import Request
@@ -23,6 +23,7 @@ from twisted.web.server import Request
 from nora.oci.errors import RequestTooLarge
 from nora.telemetry import AuditEvent
 from nora.web import errors
+from nora.web.visitors import Visitor, visitor
 
 if TYPE_CHECKING:
     from nora.web.connections import RegistryChannel, RegistrySite
@@ -60,6 +61,8 @@ class RegistryRequest(Request):
     """One of the few words that metrics know."""
     visit: Visit | None = None
     """Set on requests for content, which the audit log tells of."""
+    known_visitor: Visitor | None = None
+    """Ask `visitor` instead, which sets it."""
     id = ""
     began = 0.0
     _refused = False
@@ -114,11 +117,6 @@ class RegistryRequest(Request):
     def getRequestHostname(self) -> bytes:
         """Give the router a host that it can always take: routes do not depend on it, and clients lie."""
         return b"localhost"
-
-    @property
-    def peer(self) -> str:
-        """The client's address; empty for a UNIX socket."""
-        return str(getattr(cast(IAddress, self.client), "host", ""))
 
     def text(self, name: bytes) -> str | None:
         """Give a header of the request as text."""
@@ -175,7 +173,7 @@ class RegistryRequest(Request):
             AuditEvent(
                 time=self.began,
                 id=self.id,
-                client=self.peer,
+                client=visitor(self).address,
                 user=visit.user,
                 agent=self.text(b"User-Agent") or "",
                 method=method,
@@ -201,7 +199,7 @@ class RegistryRequest(Request):
         """
         self._refused = True
         channel = self.channel
-        self.method, self.uri, self.clientproto = channel.refused()
+        self.method, self.uri, self.clientproto = channel.head()
         self.path = self.uri.partition(b"?")[0]
         self.requestHeaders.removeHeader(b"Expect")
         self._begin()

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from nora.telemetry import AuditLog, Metrics
 from nora.web.connections import RegistrySite
+from nora.web.forwarded import Trusted
 from nora.web.pages import Health, HealthPage, MetricsPage, ReadyPage, Root
 from nora.web.registry import Backend, Registry
 
@@ -40,11 +41,12 @@ def build_site(
     ready: Callable[[], bool],
     instance: str,
     limits: Limits | None = None,
+    trusted: Trusted | None = None,
 ) -> RegistrySite:
     """Put the site together.
 
     `health` tells what `/health` shows beside status and version; `ready` whether the daemon has started;
-    `instance` is the pseudonym that this server's own requests carry in `Via`.
+    `instance` is the pseudonym that this server's own requests carry in `Via`; `trusted` are the proxies before it.
     """
     limits = limits or Limits()
     registry = Registry(
@@ -68,4 +70,5 @@ def build_site(
         max_connections=limits.max_connections,
         header_timeout=limits.header_timeout,
         idle_timeout=limits.idle_timeout,
+        trusted=trusted,
     )

@@ -29,6 +29,7 @@ BY_KIND: dict[type, st.SearchStrategy[Any]] = {
     texts.Path: st.one_of(PRINTABLE, st.text("\\\"x'u0", min_size=1)).map(texts.Path().read),
     texts.Host: st.one_of(LABELS.map("a".__add__), st.ip_addresses().map(str)),
     texts.HostName: NAMES,
+    texts.Network: st.just("unix") | st.ip_addresses().map(str) | st.ip_addresses(v=4).map("{}/32".format),
     texts.Namespace: NAMES,
     texts.Label: st.from_regex(r"[A-Za-z0-9._:\[\]-]{1,20}", fullmatch=True),
     texts.Prefix: LABELS.map("p".__add__).map(lambda label: label.replace("_", "-")),
