@@ -51,7 +51,7 @@ setup(
         "werkzeug>=3.1,<4",  # klein sets no upper bound
         "prometheus-client>=0.20",
         "service-identity>=24.1",
-        "pyopenssl>=25.1",  # takes the objects of cryptography
+        "pyopenssl>=25.2",  # takes the objects of cryptography, and can clear a mode
         "cryptography>=42",
         "toml>=0.10.2",
         "attrs>=24.1",

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 import socket
 import ssl
+import sys
 import time
 
 import pytest
 
 from tests.support.authority import Authority
-from tests.support.daemon import Nora
+from tests.support.daemon import ROOT, Nora
 from tests.support.engines import Skopeo, digests_in
 from tests.support.images import MEBIBYTE, Image, image_of_blobs, noise
-from tests.support.programs import wait_for
+from tests.support.programs import environment, run, wait_for
 from tests.support.registry import Registry
 from tests.support.room import Room, tables
 
@@ -138,6 +140,22 @@ def test_clear_text(nora: Nora) -> None:
     assert said.endswith(b"This port speaks HTTPS, not HTTP.\n")
     assert nora.get("/v2/library/big/manifests/1").status == 200
     assert len(nora.wait_for_audit(1)) == 1
+
+
+@pytest.mark.needs("docker-registry")
+def test_image_health(room: Room, registry: Registry, nora: Nora) -> None:
+    """The check in the Dockerfile finds the server well with TLS and without, and not when it is gone."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+    found = re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", text, re.MULTILINE)
+    assert found is not None
+    code = json.loads(found[1])[2]
+    plain = room.nora(room.relay(registry))
+    for each in (nora, plain):
+        check = [sys.executable, "-c", code]
+        run(check, environment(room.directory, NORA_PORT=str(each.port)))
+        each.stop()
+        with pytest.raises(AssertionError, match="exit 1"):
+            run(check, environment(room.directory, NORA_PORT=str(each.port)))
 
 
 def test_no_pair(room: Room, authority: Authority) -> None:
