@@ -51,7 +51,8 @@ setup(
         "werkzeug>=3.1,<4",  # klein sets no upper bound
         "prometheus-client>=0.20",
         "service-identity>=24.1",
-        "pyopenssl>=24.1",
+        "pyopenssl>=25.2",  # takes the objects of cryptography, and can clear a mode
+        "cryptography>=42",
         "toml>=0.10.2",
         "attrs>=24.1",
         'tomli>=2.0; python_version < "3.11"',
@@ -62,7 +63,6 @@ setup(
             "coverage[toml]>=7.16,<8",  # its wheel holds the hook that measures subprocesses
             "hypothesis>=6.100,<7",
             "pyjwt>=2.8,<3",
-            "cryptography>=42",
             "setuptools>=77",  # the tests build a wheel
         ],
         # Exact: what a newer one of these says about unchanged code must not break a build.

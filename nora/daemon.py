@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from nora import __version__
 from nora.accounts import credential_of, shared_namespaces, strangers
+from nora.certificate import Certificate
 from nora.concurrency import Background, Waiters
 from nora.config import Config, UpstreamConfig, needs_restart
 from nora.content.chosen import ChosenDiscovery, ChosenPull
@@ -45,10 +46,8 @@ from nora.upstream.offline import Offline
 from nora.upstream.registry import Registry
 from nora.upstream.routing import RoutedUpstream, Routing
 from nora.upstream.via import make_pseudonym
-from nora.web import health
-from nora.web.registry import Backend
-from nora.web.site import Limits as SiteLimits
-from nora.web.site import build_site
+from nora.web import Backend, Trusted, build_site, health
+from nora.web import Limits as SiteLimits
 
 _PART_AGE = 86400.0
 _UPLOAD_AGE = 86400.0
@@ -67,7 +66,7 @@ def build(
     """Build the daemon of `config`; nothing is opened before its `start`.
 
     `reread` reads the configuration again, raising `CannotReload`; `environ` names proxies. Raises `CannotStart` when
-    a file or a proxy that an upstream needs cannot be used.
+    a file or a proxy that an upstream needs, or the certificate, cannot be used.
     """
     return Daemon(config, reactor, sockets, reread, environ or {})
 
@@ -133,6 +132,7 @@ class Daemon:
             health=self._health,
             ready=lambda: self._ready,
             instance=self._pseudonym,
+            trusted=Trusted.parse(server.trusted_proxies),
             limits=SiteLimits(
                 answer_timeout=docker.answer_timeout,
                 stall_timeout=server.stall_timeout,
@@ -140,6 +140,7 @@ class Daemon:
                 max_connections=server.max_connections,
             ),
         )
+        self._certificate = Certificate(server, self._site, reactor)
         self._chores = [LoopingCall(self._chore, store.count), LoopingCall(self._chore, self._sweep)]
 
     def start(self) -> Deferred[None]:
@@ -163,7 +164,7 @@ class Daemon:
             chore.clock = self._reactor
             chore.start(interval)
         server = self._config.server
-        self._ports = self._sockets.listen(self._site, server.host, server.port)
+        self._ports = self._sockets.listen(self._site, server.host, server.port, self._certificate.factory)
         for port in self._ports:
             self._log.info("listening on {address}", address=_address(port.getHost()))
         for upstream in self._config.docker.upstreams:
@@ -244,9 +245,12 @@ class Daemon:
         """Take over the keys of the configuration that can change in a running daemon; raises `CannotReload`."""
         config = self._reread()
         try:
+            exchange = self._certificate.renewed(config.server)
             backend = self._compose(config)
         except CannotStart as error:
             raise CannotReload(str(error)) from error
+        exchange()
+        self._site.trusted = Trusted.parse(config.server.trusted_proxies)
         self._backend.routing, self._backend.pull = backend.routing, backend.pull
         self._backend.discovery = backend.discovery
         for key in needs_restart(self._config, config):
@@ -391,6 +395,7 @@ class Daemon:
             self._store.parts.free(),
             len(self._fills),
             list(self._registries.values()),
+            self._certificate.warnings(),
         )
 
 

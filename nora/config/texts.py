@@ -5,6 +5,7 @@ What Python's own types cannot tell apart, these do; all are `kinds.Text`: bound
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 
@@ -68,6 +69,25 @@ class HostName(Text):
             return hosts.parse_name(text)
         except hosts.Malformed as error:
             raise Refused(f"must {error}") from None
+
+
+class Network(Text):
+    """Where a proxy is: an address, a network, or the word for UNIX sockets."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return "an IP address, a network such as 10.0.0.0/8, or unix"
+
+    def check(self, text: str) -> str:
+        """Take it in its one spelling; bits past a network's prefix are a mistake."""
+        if text == "unix":
+            return text
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError:
+            raise Refused(f"must be {self.allows}") from None
+        return str(network if "/" in text else network.network_address)
 
 
 class Namespace(HostName):

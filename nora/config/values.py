@@ -51,6 +51,33 @@ class ServerConfig:
             example=["nora:4000", "mirror.internal"],
         ),
     )
+    tls_certificate: str | None = attrs.field(
+        default=None,
+        metadata=key(
+            kinds.Maybe(texts.Path()),
+            "A PEM file with the certificate that this server shows its clients, and after it those that lead to "
+            "their authority, if any. With it, TCP ports speak HTTPS alone.",
+            example="/etc/nora/tls.pem",
+        ),
+    )
+    tls_key: str | None = attrs.field(
+        default=None,
+        metadata=key(
+            kinds.Maybe(texts.Path()),
+            "A PEM file with the private key of `tls_certificate`, without a password. It may be the same file.",
+            example="/etc/nora/tls.key",
+        ),
+    )
+    trusted_proxies: tuple[str, ...] = attrs.field(
+        default=(),
+        metadata=key(
+            kinds.Several(texts.Network()),
+            "The proxies before this server whose `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and "
+            "`Forwarded` are believed, as addresses or networks; `unix` is whoever comes through a UNIX socket. What "
+            "others send in these headers does not tell who they are.",
+            example=["10.0.0.0/8", "2001:db8::7", "unix"],
+        ),
+    )
     max_connections: int = attrs.field(
         default=4096,
         metadata=key(
@@ -93,6 +120,14 @@ class ServerConfig:
         if self.public_url is not None:
             names.add(hosts.parse_origin(self.public_url).authority)
         return frozenset(names)
+
+
+def halves(server: ServerConfig) -> tuple[str, str] | None:
+    """Tell which of the two keys of TLS is given without the other: the missing one first; None when that is none."""
+    if (server.tls_certificate is None) == (server.tls_key is None):
+        return None
+    missing = "tls_key" if server.tls_key is None else "tls_certificate"
+    return missing, "tls_certificate" if missing == "tls_key" else "tls_key"
 
 
 def _absolute(path: str) -> str:

@@ -8,6 +8,7 @@ from nora.process.listen import Sockets, inherited, initial_environment
 from nora.process.logs import Logs
 from nora.process.sd_notify import from_environment
 from nora.process.service import NoraService
+from nora.process.tls import Pair, TLSFactory, load_pair
 
 __all__ = [
     "Application",
@@ -16,8 +17,11 @@ __all__ = [
     "Logs",
     "NoraService",
     "Notifier",
+    "Pair",
     "Sockets",
+    "TLSFactory",
     "from_environment",
     "inherited",
     "initial_environment",
+    "load_pair",
 ]

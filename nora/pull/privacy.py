@@ -129,7 +129,10 @@ class Privacy:
 
     async def shows(self, repository: Repository, rights: Rights) -> bool:
         """Tell whether the client may know of a stored `repository`, from what is recorded alone."""
-        if self._opens(repository, rights) or await self._records.get(credential_key(repository.namespace)) is None:
+        if (
+            self._opens(repository, rights)
+            or await self._records.get(credential_key(repository.namespace)) is None
+        ):
             return True
         known = await self._recorded(repository)
         return known is not None and not known[0]

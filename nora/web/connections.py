@@ -24,6 +24,7 @@ from twisted.web.server import Site
 import nora
 from nora.concurrency import Waiters
 from nora.telemetry import AuditLog, Metrics
+from nora.web.forwarded import Trusted
 from nora.web.requests import RegistryRequest
 
 _TLS_HANDSHAKE = b"\x16"
@@ -184,6 +185,7 @@ class RegistrySite(Site):
         header_timeout: float = 30.0,
         idle_timeout: float = 60.0,
         stall_timeout: float = 60.0,
+        trusted: Trusted | None = None,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         super().__init__(resource, timeout=idle_timeout, reactor=clock, parsePOSTFormSubmission=False)
@@ -194,6 +196,8 @@ class RegistrySite(Site):
         self.header_timeout = header_timeout
         self.stall_timeout = stall_timeout
         self.new_id = new_id
+        self.trusted = trusted or Trusted()
+        """The proxies that are believed; exchanged when the configuration is read anew."""
         self.server = f"nora/{nora.__version__}".encode("ascii")
         self.draining = False
         self._channels: set[RegistryChannel] = set()

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString, parse_qs
 from twisted.web.server import Request
@@ -31,6 +30,7 @@ from nora.oci.errors import RequestTooLarge
 from nora.telemetry import AuditEvent
 from nora.web import errors
 from nora.web.incoming import IncomingBody
+from nora.web.visitors import Visitor, visitor
 
 if TYPE_CHECKING:
     from nora.web.connections import RegistryChannel, RegistrySite
@@ -71,6 +71,8 @@ class RegistryRequest(Request):
     """The methods of the endpoint, as `Allow` tells them; empty where there is no endpoint."""
     visit: Visit | None = None
     """Set on requests for content, which the audit log tells of."""
+    known_visitor: Visitor | None = None
+    """Ask `visitor` instead, which sets it."""
     id = ""
     began = 0.0
     rights: Rights = ANONYMOUS
@@ -169,11 +171,6 @@ class RegistryRequest(Request):
             raise RuntimeError("the body of this request does not stream")
         return self.body
 
-    @property
-    def peer(self) -> str:
-        """The client's address; empty for a UNIX socket."""
-        return str(getattr(cast(IAddress, self.client), "host", ""))
-
     def text(self, name: bytes) -> str | None:
         """Give a header of the request as text."""
         value = self.getHeader(name)
@@ -254,7 +251,7 @@ class RegistryRequest(Request):
             AuditEvent(
                 time=self.began,
                 id=self.id,
-                client=self.peer,
+                client=visitor(self).address,
                 user=visit.user,
                 agent=self.text(b"User-Agent") or "",
                 method=method,

@@ -13,6 +13,7 @@ from nora.concurrency import Background
 from nora.telemetry import AuditLog, Metrics
 from nora.web.connections import RegistrySite
 from nora.web.doorkeeper import Doorkeeper, OpenDoor
+from nora.web.forwarded import Trusted
 from nora.web.pages import Health, HealthPage, MetricsPage, ReadyPage, Root
 from nora.web.registry import Backend, Registry
 
@@ -44,12 +45,13 @@ def build_site(
     doorkeeper: Doorkeeper | None = None,
     background: Background | None = None,
     limits: Limits | None = None,
+    trusted: Trusted | None = None,
 ) -> RegistrySite:
     """Put the site together.
 
     `health` tells what `/health` shows beside status and version; `ready` whether the daemon has started;
-    `instance` is the pseudonym that this server's own requests carry in `Via`. Without a `doorkeeper` everyone
-    may pull. In `background` run the pushes whose clients have left.
+    `instance` is the pseudonym that this server's own requests carry in `Via`; `trusted` are the proxies before it.
+    Without a `doorkeeper` everyone may pull. In `background` run the pushes whose clients have left.
     """
     limits = limits or Limits()
     registry = Registry(
@@ -76,4 +78,5 @@ def build_site(
         header_timeout=limits.header_timeout,
         idle_timeout=limits.idle_timeout,
         stall_timeout=limits.stall_timeout,
+        trusted=trusted,
     )

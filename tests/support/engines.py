@@ -311,17 +311,19 @@ class Skopeo:
         tags: list[str] = json.loads(said)["Tags"]
         return tags
 
-    def copy(self, source: str, target: Path, *options: str) -> None:
+    def copy(self, source: str, target: Path, *options: str, certificates: Path | None = None) -> None:
         """Copy `source`, such as `docker://127.0.0.1:4000/library/thing:1`, to the new directory `target`.
 
-        The directory then holds each blob under its hexadecimal digest, and `manifest.json`.
+        The directory then holds each blob under its hexadecimal digest, and `manifest.json`. With a directory of
+        `certificates` it speaks TLS alone, and trusts those in it.
         """
+        tls = ["--src-tls-verify=false"] if certificates is None else [f"--src-cert-dir={certificates}"]
         policy = str(self._directory / "policy.json")
         registries = str(self._directory / "registries.d")
         run(
             [
                 *(find("skopeo"), "--policy", policy, "--registries.d", registries, "copy", "--quiet"),
-                *("--src-tls-verify=false", *options, source, f"dir:{target}"),
+                *(*tls, *options, source, f"dir:{target}"),
             ],
             self._variables,
         )

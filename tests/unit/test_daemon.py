@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import resource
 import signal
@@ -69,6 +70,17 @@ class NeedsRestartTests(SynchronousTestCase):
             server=attrs.evolve(old.server, public_url="https://here.example"),
         )
         self.assertEqual(needs_restart(old, new), [])
+
+    def test_tls(self) -> None:
+        """Another certificate needs none; to begin or end to speak TLS does."""
+        plain = Config()
+        first, second = [
+            attrs.evolve(plain, server=attrs.evolve(plain.server, tls_certificate=name, tls_key=name))
+            for name in ("/a", "/b")
+        ]
+        self.assertEqual(needs_restart(first, second), [])
+        self.assertEqual(needs_restart(plain, first), ["server.tls_certificate"])
+        self.assertEqual(needs_restart(first, plain), ["server.tls_certificate"])
 
     def test_what_is_not(self) -> None:
         """Each of the others is named, with its section."""
@@ -348,6 +360,22 @@ class ReloadTests(DaemonCase):
         self.assertEqual(await self.pull(upstream, "1"), 200)
         self.assertEqual(upstream.tokens, 2)
         await daemon.stop(0.1)
+
+    async def test_trusted_proxies(self) -> None:
+        """Proxies that the configuration names are believed from then on."""
+        daemon = await self.running()
+        self.config = attrs.evolve(
+            self.config, server=attrs.evolve(self.config.server, trusted_proxies=("127.0.0.1",))
+        )
+        for _ in range(2):
+            client = await connect(reactor, self.config.server.port)
+            await client.ask("GET", "/v2/x/manifests/1", "X-Forwarded-For: 192.0.2.1")
+            client.transport.abortConnection()
+            await client.closed()
+            daemon.reload()
+        await daemon.stop(0.1)
+        lines = (self.store / "audit.jsonl").read_text().splitlines()
+        self.assertEqual([json.loads(line)["client"] for line in lines], ["127.0.0.1", "192.0.2.1"])
 
     async def test_refused(self) -> None:
         """A configuration that cannot be used changes nothing."""

@@ -19,6 +19,7 @@ from nora.config.keys import keys_of
 from nora.config.values import sections
 
 HUB = "https://registry-1.docker.io"
+OTHER_HALF = {"NORA_TLS_CERTIFICATE": "NORA_TLS_KEY", "NORA_TLS_KEY": "NORA_TLS_CERTIFICATE"}
 
 
 class ReadingCase(SynchronousTestCase):
@@ -71,13 +72,15 @@ class ValueTests(ReadingCase):
                     continue
                 expected = key.kind.read(key.example)
                 text = f"[{section}]\n{key.name} = {_literal(key.example)}"
-                self.assertEqual(getattr(getattr(self.load(text), section), key.name), expected, key.dotted)
+                beside = {OTHER_HALF[key.variable]: "/x"} if key.variable in OTHER_HALF else {}
+                config = self.load(text, beside)
+                self.assertEqual(getattr(getattr(config, section), key.name), expected, key.dotted)
                 said = (
                     ",".join(key.example)
                     if isinstance(key.example, list)
                     else _literal(key.example).strip('"')
                 )
-                config = load(None, {key.variable: said})
+                config = load(None, {key.variable: said, **beside})
                 self.assertEqual(getattr(getattr(config, section), key.name), expected, key.variable)
 
     def test_variables_are_named_after_their_keys(self) -> None:
@@ -252,6 +255,17 @@ class MistakeTests(ReadingCase):
         self.assertEqual([line.split(":")[0] for line in lines], sorted(environ))
         for line in lines:
             self.assertIn("enableServiceLinks: false", line)
+
+    def test_half_a_pair(self) -> None:
+        """A certificate without its key, or a key alone, is a mistake, wherever it was given; both are none."""
+        text = "[server]\ntls_certificate = '/a'"
+        self.assertEqual(
+            self.mistakes(text), ["server.tls_key: must be given too: server.tls_certificate is"]
+        )
+        said = "server.tls_certificate: must be given too: server.tls_key is"
+        self.assertEqual(self.mistakes("", {"NORA_TLS_KEY": "/a"}), [said])
+        server = self.load(text, {"NORA_TLS_KEY": "/b"}).server
+        self.assertEqual((server.tls_certificate, server.tls_key), ("/a", "/b"))
 
     def test_sections_that_are_none(self) -> None:
         """A section is a table."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from nora.config import Config, Secret, UpstreamConfig, dump, kinds, load, texts
+from nora.config import Config, Secret, ServerConfig, UpstreamConfig, dump, kinds, load, texts
 from nora.config.freshness import FreshnessConfig
 from nora.config.keys import key, keys_of
 from nora.config.kinds import Kind
@@ -29,6 +29,7 @@ BY_KIND: dict[type, st.SearchStrategy[Any]] = {
     texts.Path: st.one_of(PRINTABLE, st.text("\\\"x'u0", min_size=1)).map(texts.Path().read),
     texts.Host: st.one_of(LABELS.map("a".__add__), st.ip_addresses().map(str)),
     texts.HostName: NAMES,
+    texts.Network: st.just("unix") | st.ip_addresses().map(str) | st.ip_addresses(v=4).map("{}/32".format),
     texts.Namespace: NAMES,
     texts.Label: st.from_regex(r"[A-Za-z0-9._:\[\]-]{1,20}", fullmatch=True),
     texts.Prefix: LABELS.map("p".__add__).map(lambda label: label.replace("_", "-")),
@@ -73,7 +74,7 @@ def tables(values: type, section: str) -> st.SearchStrategy[Any]:
                 tables(item.tables, item.dotted), max_size=3, unique_by=APART[item.tables]
             ).map(tuple)
     built = st.builds(values, **made)
-    return built.map(one_credential) if values is UpstreamConfig else built
+    return built.map(WHOLE[values]) if values in WHOLE else built
 
 
 def one_credential(upstream: UpstreamConfig) -> UpstreamConfig:
@@ -86,6 +87,13 @@ def one_credential(upstream: UpstreamConfig) -> UpstreamConfig:
     return upstream if only else attrs.evolve(upstream, docker_config=None)
 
 
+def no_half_pair(server: ServerConfig) -> ServerConfig:
+    """Leave a server certificate and key, or neither."""
+    whole = server.tls_certificate is not None and server.tls_key is not None
+    return server if whole else attrs.evolve(server, tls_certificate=None, tls_key=None)
+
+
+WHOLE: dict[type, Callable[[Any], Any]] = {UpstreamConfig: one_credential, ServerConfig: no_half_pair}
 CONFIGS = st.builds(Config, **{name: tables(values, name) for name, values in sections().items()})
 
 
