@@ -222,6 +222,14 @@ class Totals:
     bytes: int
 
 
+@attrs.frozen
+class Space:
+    """How much room the store's file system has for us, and in all; in bytes."""
+
+    free: int
+    total: int
+
+
 class Index(Protocol):
     """What files cannot answer without a walk. Derived: losing it loses no right and no byte.
 
@@ -347,6 +355,7 @@ __all__ = [
     "Record",
     "Records",
     "Repositories",
+    "Space",
     "Stamp",
     "TagRecord",
     "Totals",

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from nora.concurrency import Background, SingleFlight
 from nora.oci.errors import Limited, Unavailable
 from nora.upstream.challenge import Challenge
-from nora.upstream.credentials import Credential, CredentialRefused
+from nora.upstream.credential import Credential
 from nora.upstream.origin import BadURL, Origin
 from nora.upstream.outcomes import Absent
 
@@ -112,7 +112,7 @@ class Tokens:
     """The tokens of one upstream and of whomever it redirects to, those of each credential apart.
 
     `fetch` asks a URL, bounded in time and in `MAX_TOKEN_ANSWER`; `log_in` asks a token service for a scope with a
-    credential; `asked` is called for each request to a token service.
+    credential, raising `CredentialRefused`; `asked` is called for each time that a token is asked for.
     """
 
     def __init__(
@@ -210,8 +210,6 @@ class Tokens:
             answer = await self._fetch(url)
         else:
             answer = await self._log_in(service, scope, credential)
-            if answer.status == 401:
-                raise CredentialRefused
         text, lifetime = _read(answer)
         if lifetime > MARGIN:
             self._kept[key] = (text, since + lifetime - MARGIN)

@@ -399,6 +399,7 @@ class OwnerTests(TagTestCase):
         assert owner is not None
         self.assertTrue(owner.provisional)
         self.assertEqual(self.here.counts.seen["provisional"], 1)
+        self.assertEqual(self.here.owners.provisional, 1)
         self.here.clock.advance(301)
         self.assertEqual(self.ask().cached, Cached.HIT)
         self.hub.error = None
@@ -407,6 +408,7 @@ class OwnerTests(TagTestCase):
         owner = self.owner()
         assert owner is not None
         self.assertEqual((owner.namespace, owner.provisional), ("docker.io", False))
+        self.assertEqual(self.here.owners.provisional, 0)
 
     def test_provisional_becomes_sure(self) -> None:
         """Where the first then answers a definite no, the next stays the owner, surely."""
