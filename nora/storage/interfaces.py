@@ -113,7 +113,6 @@ class TagRecord:
     """The name of the upstream that said so."""
     checked_at: float
     """Seconds since the epoch."""
-    etag: str | None = None
 
 
 @attrs.frozen

@@ -69,7 +69,7 @@ class RecordedRepositories:
         )
         if descriptor is None or upstream is None or checked_at is None:
             return None
-        return TagRecord(descriptor, upstream, checked_at, _text(value, "etag"))
+        return TagRecord(descriptor, upstream, checked_at)
 
     async def put_tag(
         self, repository: Repository, tag: str, record: TagRecord, *, durable: bool = True
@@ -82,8 +82,6 @@ class RecordedRepositories:
             "upstream": record.upstream,
             "checked_at": record.checked_at,
         }
-        if record.etag is not None and len(record.etag) <= _MAX_TEXT:
-            value["etag"] = record.etag
         await self._records.put(tag_key(repository, tag), value, durable=durable)
 
     async def remove_tag(self, repository: Repository, tag: str) -> bool:

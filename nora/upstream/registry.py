@@ -55,6 +55,8 @@ T = TypeVar("T")
 
 HEAD, MANIFEST, BLOB, LIST = "head", "manifest", "blob", "list"
 """The kinds of request that upstreams limit apart."""
+SERVICE = "token"
+"""The kind of those to token services."""
 
 _ACCEPT = ", ".join(ACCEPTED_MEDIA_TYPES)
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
@@ -132,7 +134,7 @@ class Registry:
             credentials = Credentials(source, name, clock, self._background, self._observer, random)
             self._login = Login(credentials, origin, realms)
             logging_in = partial(self._log_in, self._login)
-        tokens = Tokens(self._fetch_token, clock, self._background, self._token_asked, logging_in)
+        tokens = Tokens(self._fetch_token, clock, self._background, logging_in)
         self._exchange = Exchange(self._client, tokens, origin, clock, self._login)
         self._lists = Lists(
             self._ask, self._require, self._manifest, clock, proxy_timeout, self._received_bytes, offload
@@ -337,20 +339,34 @@ class Registry:
         self._state = attrs.evolve(self._state, last_success=self._clock.seconds())
 
     def _fetch_token(self, url: str) -> Deferred[Fetched]:
-        return within(self._clock, self._proxy_timeout, fetch_token(self._client, self._clock, url))
+        return Deferred.fromCoroutine(self._observed_token(fetch_token(self._client, self._clock, url)))
 
     def _log_in(
         self, login: Login, service: Service, scope: str, credential: Credential
     ) -> Deferred[Fetched]:
         login.require_trusted(service)
         credentials = login.credentials
-        work = credentials.show(
-            credential, lambda: log_in(self._client, self._clock, credentials, service, scope, credential)
-        )
-        return within(self._clock, self._proxy_timeout, work)
 
-    def _token_asked(self) -> None:
+        def work() -> Coroutine[Any, Any, Fetched]:
+            asking = log_in(self._client, self._clock, credentials, service, scope, credential)
+            return self._observed_token(asking)
+
+        return within(self._clock, self._proxy_timeout, credentials.show(credential, work))
+
+    async def _observed_token(self, work: Coroutine[Any, Any, Fetched]) -> Fetched:
+        """Ask a token service within the budget, and tell the observer how that went."""
         self._observer.token(self.name)
+        since = self._clock.seconds()
+        outcome = "unavailable"
+        try:
+            fetched = await within(self._clock, self._proxy_timeout, work)
+            outcome = fetched.outcome
+            return fetched
+        except CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            self._observer.answered(self.name, SERVICE, outcome, self._clock.seconds() - since)
 
 
 class _NoCookies(IndexableCookieJar):

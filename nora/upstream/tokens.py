@@ -44,6 +44,15 @@ class Fetched:
     body: bytes = attrs.field(repr=False)
     retry_after: int | None = None
 
+    @property
+    def outcome(self) -> str:
+        """The word for it, as in `nora.upstream.observer`."""
+        if self.status == 200:
+            return "found"
+        if self.status in (401, 403):
+            return "denied"
+        return "limited" if self.status == 429 else "unavailable"
+
 
 @attrs.frozen
 class Service:
@@ -112,7 +121,7 @@ class Tokens:
     """The tokens of one upstream and of whomever it redirects to, those of each credential apart.
 
     `fetch` asks a URL, bounded in time and in `MAX_TOKEN_ANSWER`; `log_in` asks a token service for a scope with a
-    credential, raising `CredentialRefused`; `asked` is called for each time that a token is asked for.
+    credential, raising `CredentialRefused`.
     """
 
     def __init__(
@@ -120,13 +129,11 @@ class Tokens:
         fetch: Fetch,
         clock: IReactorTime,
         background: Background,
-        asked: Callable[[], None] = lambda: None,
         log_in: LogIn | None = None,
     ) -> None:
         self._fetch = fetch
         self._log_in = log_in
         self._clock = clock
-        self._asked = asked
         self._kept: OrderedDict[_Key, tuple[str, float]] = OrderedDict()
         self._services: OrderedDict[Origin, Service] = OrderedDict()
         self._flights: SingleFlight[tuple[_Key, Service], str] = SingleFlight(background)
@@ -205,7 +212,6 @@ class Tokens:
     async def _ask(self, url: str, service: Service, key: _Key) -> str:
         since = self._clock.seconds()
         _, credential, scope = key
-        self._asked()
         if credential is None or self._log_in is None:
             answer = await self._fetch(url)
         else:
