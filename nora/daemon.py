@@ -324,6 +324,8 @@ class Daemon:
             store.disk,
             manifests,
             owners,
+            store.locks,
+            absences,
             self._background,
             self._reactor,
             time.time,
