@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
 from nora.access import ANONYMOUS, Rights
-from nora.oci import Digest, Repository, Tag
+from nora.oci import Digest, Repository
 from nora.oci.errors import (
     Denied,
     Limited,
@@ -26,33 +25,23 @@ from nora.storage.interfaces import OwnerRecord
 from nora.upstream.interfaces import Route
 from nora.upstream.outcomes import Absent
 from tests.support.fake_upstream import make_image
-from tests.support.pulling import NAME, Pulling, qualified, unqualified
+from tests.support.pulling import NAME, unqualified
 from tests.support.scripted import ScriptedUpstream
-from tests.support.storage_fakes import FullDisk, temporary_folder
+from tests.support.storage_fakes import FullDisk
+from tests.support.tag_case import LATEST, TwoUpstreamsTestCase
 
-LATEST = Tag("latest")
 HUB = Repository("docker.io", NAME)
 IMAGE = make_image([b"layer"])
 ENTRY: dict[str, object] = {"mediaType": OCI_MANIFEST, "digest": str(Digest.of(b"sig")), "size": 3}
 
 
-class DiscoveryTestCase(SynchronousTestCase):
+class DiscoveryTestCase(TwoUpstreamsTestCase):
     """A store and two upstreams of different namespaces."""
 
     def setUp(self) -> None:
-        self.hub = ScriptedUpstream("hub", "docker.io")
-        self.ghcr = ScriptedUpstream("github", "ghcr.io")
+        super().setUp()
         self.hub.tag_lists[NAME] = ["2", "10", "1"]
         self.subject = self.hub.add_manifest(NAME, IMAGE.manifest, OCI_MANIFEST, LATEST).digest
-        self.root = temporary_folder(self)
-        self.here = self.process()
-        self.route = qualified([self.hub])
-        self.chain = unqualified([self.hub, self.ghcr])
-
-    def process(self, **options: object) -> Pulling:
-        process = Pulling(self.root, **options)  # type: ignore[arg-type]
-        self.addCleanup(process.close)
-        return process
 
     def listing(
         self, route: Route | None = None, last: bytes = b"", limit: int = 9
