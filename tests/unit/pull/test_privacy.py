@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import tempfile
+from collections.abc import Awaitable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from nora.access import ANONYMOUS
 from nora.oci import Digest, Repository, Tag
-from nora.oci.errors import Denied, Limited, ManifestUnknown, NoraError, Unavailable, Unknown
+from nora.oci.errors import Denied, Limited, ManifestUnknown, NoraError, Unavailable, Unknown, Unverified
 from nora.pull.privacy import DAY, Privacy, PrivatePull
 from nora.storage.records import DiskRecords
 from nora.upstream.interfaces import Candidate, Route
@@ -248,6 +249,29 @@ class ChainTests(PrivacyTestCase):
         route = unqualified([public, self.ours])
         await self.all_given(route)
         await self.denied(self.pull.manifest(route, Tag("missing"), ANONYMOUS))
+
+    async def test_a_gateway_that_says_yes(self) -> None:
+        """A 200 to whoever is not logged in, but for something else than the blob, makes nothing public."""
+        self.theirs.error = None
+
+        async def anything(repository: str, digest: Digest) -> int | None:
+            return self.told
+
+        self.theirs.describe_blob = anything  # type: ignore[method-assign]
+        route = qualified([self.ours])
+        for self.told in (1234, None):
+            for ask in (self.pull.blob, self.pull.describe_blob):
+                await self.refused(ask(route, CONFIG, ANONYMOUS))
+        self.theirs.error = DENIED
+        await self.denied(self.pull.manifest(route, ONE, ANONYMOUS))
+
+    async def refused(self, work: Awaitable[Any]) -> None:
+        """Expect that it cannot be told now whether the client may read it."""
+        try:
+            await work
+        except Unverified:
+            return
+        self.fail("it was given")
 
     async def test_several_of_one_namespace(self) -> None:
         """In a chain, an upstream without a credential that has it for everybody makes it public."""

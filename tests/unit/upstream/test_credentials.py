@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,19 @@ class ProgramTests(CredentialTestCase):
             await self.fails(registry.manifest(REPOSITORY, ONE), Unavailable)
         self.assertEqual(upstream.count(), 0)
         self.assertNotIn("wrong-secret", self.said())
+
+    async def test_environment(self) -> None:
+        """A program sees the environment, but not our own variables, which may hold other upstreams' secrets."""
+        upstream = await self.takes_basic()
+        self.program("fake", f'env > "{self.folder}/env"; exit 1')
+        self.patch(
+            os, "environ", {**os.environ, "AWS_PROFILE": "x", "NORA_DOCKER_UPSTREAMS_1_AUTH": "a:secret"}
+        )
+        registry = self.ours(upstream, docker_config=self.config(credsStore="fake"))
+        await self.fails(registry.manifest(REPOSITORY, ONE), Unavailable)
+        seen = (self.folder / "env").read_text()
+        self.assertIn("AWS_PROFILE=x", seen)
+        self.assertNotIn("NORA", seen)
 
     async def test_that_hangs(self) -> None:
         """One that takes too long is killed."""
