@@ -253,6 +253,8 @@ class Daemon:
         self._site.trusted = Trusted.parse(config.server.trusted_proxies)
         self._backend.routing, self._backend.pull = backend.routing, backend.pull
         self._backend.discovery = backend.discovery
+        for registry in self._registries.values():
+            registry.try_again()
         for key in needs_restart(self._config, config):
             self._log.warn("{key} changed; it is taken over at the next start", key=key)
         self._config = config
@@ -330,6 +332,8 @@ class Daemon:
             store.disk,
             manifests,
             owners,
+            store.locks,
+            absences,
             self._background,
             self._reactor,
             time.time,
@@ -341,6 +345,7 @@ class Daemon:
         self._registries = registries
         for old in dropped:
             self._background.start(old.close())
+        self._owners = owners
         anonymous = strangers(registries.values(), offline=docker.offline)
         everyone = shared_namespaces(docker.upstreams, anonymous)
         privacy = Privacy(store.records, owners, anonymous, everyone, self._background, time.time)
@@ -392,9 +397,11 @@ class Daemon:
         return health.tell(
             time.time() - self._started_at,
             self._store.totals,
-            self._store.parts.free(),
+            self._store.space(),
             len(self._fills),
             list(self._registries.values()),
+            self._owners.provisional,
+            self._config.docker.quota_reserve,
             self._certificate.warnings(),
         )
 

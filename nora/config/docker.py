@@ -85,7 +85,7 @@ class DockerConfig:
         default=5,
         metadata=key(
             kinds.seconds(0, 3600),
-            "For how many seconds a manifest or blob that every upstream said it has not is answered 404 without "
+            "For how many seconds a manifest, blob or list that every upstream said it has not is answered 404 without "
             "asking again. 0 always asks.",
             example=30,
         ),

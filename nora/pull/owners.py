@@ -16,6 +16,8 @@ from nora.storage.interfaces import Hosted, OwnerRecord, Repositories
 from nora.upstream.chain import Found
 from nora.upstream.interfaces import Candidate, Route
 
+_MAX_NAMES = 10_000
+
 
 class ProvisionalObserver(Protocol):
     """Hears of answers whose owner is not certain."""
@@ -41,6 +43,12 @@ class Owners:
         self._now = now
         self._fallback = fallback
         self._observer = observer
+        self._provisional: set[str] = set()
+
+    @property
+    def provisional(self) -> int:
+        """How many names are provisional, of those that were asked for lately; 10,000 at most."""
+        return len(self._provisional)
 
     async def order(self, route: Route) -> tuple[Candidate, ...]:
         """Order the candidates for a digest: the owner's first."""
@@ -104,6 +112,7 @@ class Owners:
         if owner is None or owner.provisional:
             if owner is None or not _agree(owner, record):
                 await self._hosted.resolved(route.name, record)
+                self._note(route.name, record)
             return
         elsewhere = await self._repositories.tag_upstream(route.name, tag)
         if elsewhere is None and owner.namespace == record.namespace:
@@ -119,7 +128,17 @@ class Owners:
     async def _owner(self, route: Route) -> OwnerRecord | None:
         """Read the owner; one that is no longer configured counts for nothing."""
         owner = await self._repositories.owner(route.name)
-        return owner if owner is not None and _repository(route, owner) is not None else None
+        if owner is None or _repository(route, owner) is None:
+            self._provisional.discard(route.name)
+            return None
+        self._note(route.name, owner)
+        return owner
+
+    def _note(self, name: str, owner: OwnerRecord) -> None:
+        if not owner.provisional:
+            self._provisional.discard(name)
+        elif len(self._provisional) < _MAX_NAMES:
+            self._provisional.add(name)
 
     def _owner_first(self, route: Route, owner: OwnerRecord) -> tuple[Candidate, ...]:
         mine = _repository(route, owner)

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from nora.access import Action, Rights
 from nora.concurrency import Background, SingleFlight
 from nora.oci import Digest, Reference, Repository
-from nora.oci.errors import Denied, Limited, NoraError, NoSpace, Unavailable, Unknown
+from nora.oci.errors import Denied, Limited, NoraError, NoSpace, Unavailable, Unknown, Unverified
 from nora.oci.listing import TagPage
 from nora.pull.interfaces import Answer, Content, Discovery, Pull, Served
 from nora.pull.owners import Owners
@@ -286,15 +286,25 @@ class PrivatePull:
 
     async def blob(self, route: Route, digest: Digest, rights: Rights) -> Served[Content]:
         """GET of a blob."""
-        return await self._privacy.serve(
-            route, rights, _of_blob(digest), lambda left: self._pull.blob(left, digest, rights)
-        )
+        probe = _OfBlob(digest)
+
+        async def pull(left: Route) -> Served[Content]:
+            served = await self._pull.blob(left, digest, rights)
+            probe.size = served.content.size
+            return served
+
+        return await self._privacy.serve(route, rights, probe, pull)
 
     async def describe_blob(self, route: Route, digest: Digest, rights: Rights) -> Served[int]:
         """HEAD of a blob."""
-        return await self._privacy.serve(
-            route, rights, _of_blob(digest), lambda left: self._pull.describe_blob(left, digest, rights)
-        )
+        probe = _OfBlob(digest)
+
+        async def pull(left: Route) -> Served[int]:
+            served = await self._pull.describe_blob(left, digest, rights)
+            probe.size = served.content
+            return served
+
+        return await self._privacy.serve(route, rights, probe, pull)
 
 
 class PrivateDiscovery:
@@ -329,8 +339,21 @@ def _of_manifest(reference: Reference) -> Probe:
     return lambda upstream, name: upstream.describe(name, reference)
 
 
-def _of_blob(digest: Digest) -> Probe:
-    return lambda upstream, name: upstream.describe_blob(name, digest)
+class _OfBlob:
+    """Asks for a blob of `size` bytes, None while that is not known.
+
+    An answer that tells another size, or none, is not about the blob: some gateways say 200 to whoever is not logged
+    in, and that must not make a repository public.
+    """
+
+    def __init__(self, digest: Digest) -> None:
+        self._digest = digest
+        self.size: int | None = None
+
+    async def __call__(self, upstream: Upstream, name: str) -> None:
+        size = await upstream.describe_blob(name, self._digest)
+        if self.size is not None and size != self.size:
+            raise Unverified("it answered about something else than the blob")
 
 
 def _close(content: Any) -> None:

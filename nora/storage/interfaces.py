@@ -116,7 +116,6 @@ class TagRecord:
     """The name of the upstream that said so."""
     checked_at: float
     """Seconds since the epoch."""
-    etag: str | None = None
 
 
 @attrs.frozen
@@ -232,6 +231,14 @@ class Totals:
 
     blobs: int
     bytes: int
+
+
+@attrs.frozen
+class Space:
+    """How much room the store's file system has for us, and in all; in bytes."""
+
+    free: int
+    total: int
 
 
 class Index(Protocol):
@@ -452,6 +459,7 @@ __all__ = [
     "Record",
     "Records",
     "Repositories",
+    "Space",
     "Stamp",
     "TagRecord",
     "Totals",

@@ -107,8 +107,6 @@ class RecordedRepositories:
             "upstream": record.upstream,
             "checked_at": record.checked_at,
         }
-        if record.etag is not None and len(record.etag) <= _MAX_TEXT:
-            value["etag"] = record.etag
         await self._records.put(tag_key(repository, tag), value, durable=durable)
 
     async def remove_tag(self, repository: Repository, tag: str) -> bool:
@@ -217,7 +215,7 @@ def tag_of(value: dict[str, Any]) -> TagRecord | None:
     )
     if descriptor is None or upstream is None or checked_at is None:
         return None
-    return TagRecord(descriptor, upstream, checked_at, _text(value, "etag"))
+    return TagRecord(descriptor, upstream, checked_at)
 
 
 def manifest_of(value: dict[str, Any], digest: Digest) -> Descriptor | None:

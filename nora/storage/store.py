@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ from nora.storage.blobs import DiskBlobs
 from nora.storage.disk import ThreadedDisk
 from nora.storage.holdings import Holdings
 from nora.storage.index import SqliteIndex
-from nora.storage.interfaces import Totals
+from nora.storage.interfaces import Space, Totals
 from nora.storage.layout import Layout
 from nora.storage.lists import DiskLists
 from nora.storage.locks import DiskLocks, StoreLock
@@ -57,6 +58,11 @@ class Store:
     async def leave(self) -> None:
         """Let the next daemon have the store."""
         self.lock.close()
+
+    def space(self) -> Space:
+        """Tell how much room there is; raises `OSError`."""
+        found = os.statvfs(self.layout.fills)
+        return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
 
     async def count(self) -> None:
         """Renew the totals that metrics show."""

@@ -24,7 +24,7 @@ NESTED = Repository("docker.io", "library/nginx/extra")
 ELSEWHERE = Repository("ghcr.io:5000", "library/nginx")
 DIGEST = Digest.of(b"{}")
 LONG = Digest.of(b"{}", "sha512")
-TAG = TagRecord(Descriptor(OCI_MANIFEST, DIGEST, 2), "hub", 1700000000.25, '"etag"')
+TAG = TagRecord(Descriptor(OCI_MANIFEST, DIGEST, 2), "hub", 1700000000.25)
 OWNER = OwnerRecord("hub", "docker.io", provisional=True, since=1700000000.5)
 
 TEXT: list[Any] = [None, 1, True, [], {}, "x" * 2000]

@@ -139,6 +139,8 @@ class Pulling:
             self.disk,
             self.manifests,
             self.owners,
+            self.locks,
+            self.absences,
             self.background,
             self.clock,
             self.clock.seconds,
