@@ -22,6 +22,7 @@ from nora import __version__
 from nora.accounts import credential_of, shared_namespaces, strangers
 from nora.concurrency import Background, Waiters
 from nora.config import Config, UpstreamConfig, needs_restart
+from nora.entrance import Entrance
 from nora.process import CannotReload, CannotStart, Sockets
 from nora.proxies import proxies_of
 from nora.pull.absences import Absences
@@ -32,6 +33,7 @@ from nora.pull.freshness import Freshness, Rule
 from nora.pull.leading import Limits as FillLimits
 from nora.pull.manifests import Manifests
 from nora.pull.owners import Owners
+from nora.pull.permitted import PermittedDiscovery, PermittedPull
 from nora.pull.privacy import Privacy, PrivateDiscovery, PrivatePull
 from nora.pull.tags import Tags
 from nora.pull.through import PullThrough
@@ -119,6 +121,7 @@ class Daemon:
             if config.audit.enabled
             else None
         )
+        self._entrance = Entrance(reactor, store.layout, self._metrics)
         self._backend = self._compose(config)
         self._metrics.watch_store(lambda: store.totals.blobs, lambda: store.totals.bytes, store.parts.free)
         self._site = build_site(
@@ -149,6 +152,9 @@ class Daemon:
         self._opened.append(self._store.leave)
         self._opened.append(self._store.stop)
         await self._store.start()
+        self._entrance.prepare(self._config)
+        self._opened.append(self._entrance.stop)
+        self._entrance.start()
         if self._audit is not None:
             try:
                 self._audit.start()
@@ -240,11 +246,12 @@ class Daemon:
         """Take over the keys of the configuration that can change in a running daemon; raises `CannotReload`."""
         config = self._reread()
         try:
+            self._entrance.prepare(config)
             backend = self._compose(config)
         except CannotStart as error:
             raise CannotReload(str(error)) from error
         self._backend.routing, self._backend.pull = backend.routing, backend.pull
-        self._backend.discovery = backend.discovery
+        self._backend.discovery, self._backend.doorkeeper = backend.discovery, backend.doorkeeper
         for key in needs_restart(self._config, config):
             self._log.warn("{key} changed; it is taken over at the next start", key=key)
         self._config = config
@@ -267,6 +274,7 @@ class Daemon:
     def _compose(self, config: Config) -> Backend:
         """Build what a reload exchanges: upstreams, routing, and pulling by the rules of `config`."""
         docker, server, store = config.docker, config.server, self._store
+        doorkeeper = self._entrance.door(config)
         registries: dict[_Asked, Registry] = {}
         routed = []
         for upstream in docker.upstreams:
@@ -337,7 +345,12 @@ class Daemon:
         everyone = shared_namespaces(docker.upstreams, anonymous)
         privacy = Privacy(store.records, owners, anonymous, everyone, self._background, time.time)
         pull = PullThrough(manifests, tags, blobs, owners, self._metrics)
-        return Backend(routing, PrivatePull(pull, privacy), PrivateDiscovery(discovery, privacy))
+        return Backend(
+            routing,
+            PermittedPull(PrivatePull(pull, privacy)),
+            PermittedDiscovery(PrivateDiscovery(discovery, privacy)),
+            doorkeeper,
+        )
 
     def _registry(self, asked: _Asked) -> Registry:
         return build_registry(

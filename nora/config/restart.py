@@ -26,7 +26,10 @@ _RELOADED = {
         "default_action",
         "fallback",
         "hosted",
+        "push",
     },
+    "auth": {"htpasswd", "tokens", "token_ttl", "anonymous_pull"},
+    "access": {"rules"},
 }
 """The keys that a running daemon takes over; the others need a restart."""
 

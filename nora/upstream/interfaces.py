@@ -118,3 +118,5 @@ class Route:
     """The client named the namespace, so all candidates share one repository; else records tell the owner."""
     namespace: str | None = None
     """What `OCI-Namespace` echoes when the client sent `ns`."""
+    partial: bool = False
+    """Candidates that this client may not have were left out, so what it gets says nothing of the name's owner."""

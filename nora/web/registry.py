@@ -21,7 +21,7 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from nora.access import ANONYMOUS, Rights
+from nora.access import Rights
 from nora.oci import Digest, Reference, check_name, parse_reference
 from nora.oci.errors import InvalidName, NoraError, Unavailable, Unsupported
 from nora.oci.reference import NAME_PATTERN
@@ -31,6 +31,7 @@ from nora.upstream import via
 from nora.upstream.interfaces import Route
 from nora.web import answers, errors, listings, ranges
 from nora.web.bodies import send
+from nora.web.doorkeeper import Doorkeeper, OpenDoor
 from nora.web.patience import Patience
 from nora.web.requests import RegistryRequest, Visit
 
@@ -59,6 +60,7 @@ class Backend:
     routing: Router
     pull: Pull
     discovery: Discovery
+    doorkeeper: Doorkeeper = attrs.field(factory=OpenDoor)
 
 
 class _Name(BaseConverter):
@@ -138,6 +140,8 @@ class Registry:
         if isinstance(error, HTTPException):
             error = errors.NotOffered("no such endpoint")
         if not request.startedWriting:
+            if isinstance(error, NoraError):
+                error = self._backend.doorkeeper.answer(request, error)
             errors.report(error, request.id)
             return errors.answer(
                 request, error, request.endpoint, _ALLOW_OTHERWISE.get(request.endpoint, _ALLOW)
@@ -148,16 +152,17 @@ class Registry:
         return request.lost()
 
     @app.route("/")
-    def _base(self, request: RegistryRequest) -> bytes:
+    async def _base(self, request: RegistryRequest) -> bytes:
         request.endpoint = "base"
         _require(request)
+        await self._rights(request)
         return answers.base(request)
 
     @app.route("/<name:name>/manifests/<string:reference>")
     async def _manifest(self, request: RegistryRequest, name: str, reference: str) -> bytes:
         _require(request)
         via.forwarded.set(via.pseudonyms(request.text(b"Via")))
-        rights = self._rights(request)
+        rights = await self._rights(request)
         parsed = parse_reference(reference)
         route = self._route(request, name)
         served = await self._patience.wait(request, self._ask(request.method, route, parsed, rights))
@@ -175,7 +180,7 @@ class Registry:
     async def _blob(self, request: RegistryRequest, name: str, digest: str) -> bytes | None:
         _require(request)
         via.forwarded.set(via.pseudonyms(request.text(b"Via")))
-        rights = self._rights(request)
+        rights = await self._rights(request)
         parsed = Digest.parse(digest)
         route = self._route(request, name)
         pull = self._backend.pull
@@ -222,7 +227,7 @@ class Registry:
         answer: Callable[[Route, Served[T]], bytes],
     ) -> bytes:
         via.forwarded.set(via.pseudonyms(request.text(b"Via")))
-        rights = self._rights(request)
+        rights = await self._rights(request)
         route = self._route(request, name)
         served = await self._patience.wait(request, ask(route, rights))
         self._note(request, served, None)
@@ -268,10 +273,11 @@ class Registry:
         ask = pull.describe if method == b"HEAD" else pull.manifest
         return ask(route, reference, rights)
 
-    def _rights(self, request: RegistryRequest) -> Rights:
+    async def _rights(self, request: RegistryRequest) -> Rights:
+        rights = await self._backend.doorkeeper.admit(request)
         if request.visit is not None:
-            request.visit.user = ANONYMOUS.user
-        return ANONYMOUS
+            request.visit.user = rights.user
+        return rights
 
     def _route(self, request: RegistryRequest, name: str) -> Route:
         told = (request.args or {}).get(b"ns")

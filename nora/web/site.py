@@ -11,8 +11,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from nora.telemetry import AuditLog, Metrics
 from nora.web.connections import RegistrySite
+from nora.web.guarded import GuardedDoor
 from nora.web.pages import Health, HealthPage, MetricsPage, ReadyPage, Root
 from nora.web.registry import Backend, Registry
+from nora.web.tokens import TokenPage, WithTokens
 
 
 @attrs.frozen(kw_only=True)
@@ -56,7 +58,8 @@ def build_site(
         stall_timeout=limits.stall_timeout,
     )
     root = Root()
-    root.putChild(b"v2", registry.resource())
+    tokens = TokenPage(lambda: backend.doorkeeper if isinstance(backend.doorkeeper, GuardedDoor) else None)
+    root.putChild(b"v2", WithTokens(tokens, registry.resource()))
     root.putChild(b"metrics", MetricsPage(metrics))
     root.putChild(b"health", HealthPage(health))
     root.putChild(b"ready", ReadyPage(ready))
