@@ -123,5 +123,7 @@ class Tokens:
                 (entry["name"], Action(word)) for entry in claims["access"] for word in entry["actions"]
             )
             return Grant(user or None, scopes, audience, float(claims["exp"]))
-        except (jwt.PyJWTError, RecursionError, KeyError, TypeError) as error:
+        except BadToken:
+            raise
+        except (jwt.PyJWTError, RecursionError, KeyError, TypeError, ValueError) as error:
             raise BadToken("this is no token of this server") from error

@@ -51,9 +51,9 @@ class AccessConfig:
         metadata=key(
             kinds.Several(texts.RuleUser()),
             "Who may do what to which repositories: the first rule that fits user and repository decides, and when "
-            "none does nothing is allowed. Without any rule everybody may pull, if `auth.anonymous_pull` is on, and who "
-            "has logged in may push and delete too. In a file each is a table `[[access]]` with the keys below; the "
-            "variable is a comma-separated list of their users, which replaces the file's.",
+            "none does nothing is allowed. Without any rule everybody may pull, if `auth.anonymous_pull` is on, and "
+            "who has logged in may push and delete too. In a file each is a table `[[access]]` with the keys below; "
+            "the variable is a comma-separated list of their users, which replaces the file's.",
             example="alice,everyone",
             tables=RuleConfig,
         ),
