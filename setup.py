@@ -55,6 +55,8 @@ setup(
         "cryptography>=42",
         "toml>=0.10.2",
         "attrs>=24.1",
+        "bcrypt>=4.0",  # checks passwords of htpasswd files; Python's own crypt is gone, and never knew it everywhere
+        "pyjwt>=2.8,<3",  # the tokens of /v2/token
         'tomli>=2.0; python_version < "3.11"',
     ],
     extras_require={
@@ -62,7 +64,6 @@ setup(
             "pytest>=8.2,<10",
             "coverage[toml]>=7.16,<8",  # its wheel holds the hook that measures subprocesses
             "hypothesis>=6.100,<7",
-            "pyjwt>=2.8,<3",
             "setuptools>=77",  # the tests build a wheel
         ],
         # Exact: what a newer one of these says about unchanged code must not break a build.

@@ -202,6 +202,16 @@ class DockerConfig:
             example=["team/*:v*", "*:release-*"],
         ),
     )
+    push: str = attrs.field(
+        default="loopback",
+        metadata=key(
+            kinds.Choice(("loopback", "always", "never")),
+            'Who may push while nobody can log in, that is without `[auth]`: "loopback" programs on this machine that '
+            'reach it by a loopback name and through no proxy, "always" everybody, "never" nobody. With `[auth]` the '
+            "rules of `[[access]]` say who may, and this key says nothing.",
+            example="never",
+        ),
+    )
     max_blob_size: int = attrs.field(
         default=100 << 30,
         metadata=key(

@@ -56,6 +56,8 @@ class _Reading:
         """Read everything."""
         tables = sections()
         document = self._document()
+        if isinstance(document.get("access"), list):  # `[[access]]`: the section is the list of its rules
+            document["access"] = {"rules": document["access"]}
         for name in sorted(document.keys() - tables.keys()):
             what = "unknown section" if isinstance(document[name], dict) else "unknown key"
             self._note(self._at(name), _suggest(what, _home_of(name) or nearest(name, tables)))

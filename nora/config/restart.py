@@ -30,7 +30,10 @@ _RELOADED = {
         "upload_idle_timeout",
         "push_sparse",
         "immutable_tags",
+        "push",
     },
+    "auth": {"htpasswd", "tokens", "token_ttl", "anonymous_pull"},
+    "access": {"rules"},
 }
 """The keys that a running daemon takes over; the others need a restart."""
 

@@ -13,6 +13,8 @@ from typing import Any
 import attrs
 
 from nora.config import hosts, kinds, texts
+from nora.config.access import AccessConfig
+from nora.config.auth import AuthConfig
 from nora.config.docker import DockerConfig
 from nora.config.keys import key
 
@@ -203,6 +205,8 @@ class Config:
     server: ServerConfig = attrs.field(factory=ServerConfig)
     storage: StorageConfig = attrs.field(factory=StorageConfig)
     docker: DockerConfig = attrs.field(factory=DockerConfig)
+    auth: AuthConfig = attrs.field(factory=AuthConfig)
+    access: AccessConfig = attrs.field(factory=AccessConfig)
     audit: AuditConfig = attrs.field(factory=AuditConfig, converter=attrs.Converter(_placed, takes_self=True))  # type: ignore[misc]
     log: LogConfig = attrs.field(factory=LogConfig)
 

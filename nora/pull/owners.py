@@ -102,7 +102,7 @@ class Owners:
         """Remember where `tag` was found, when that says something new."""
         if found.provisional:
             self._observer.provisional()
-        if route.qualified:
+        if route.qualified or route.partial:
             return
         candidate = found.candidate
         record = OwnerRecord(
@@ -122,7 +122,7 @@ class Owners:
 
     async def forget(self, route: Route, tag: str) -> None:
         """Forget which upstream had `tag` when the owner did not."""
-        if not route.qualified:
+        if not route.qualified and not route.partial:
             await self._repositories.remove_tag_upstream(route.name, tag)
 
     async def _owner(self, route: Route) -> OwnerRecord | None:

@@ -15,6 +15,7 @@ import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, TypeVar
 
+import attrs
 from twisted.logger import Logger
 
 from nora.access import Action, Rights
@@ -105,7 +106,7 @@ class Privacy:
                 if not kept:
                     raise self.denied(route)
                 left = tuple(each for each in route.candidates if each in kept)
-                return Route(route.name, left, route.qualified, route.namespace), True
+                return attrs.evolve(route, candidates=left), True
             kept.append(candidate)
         return route, False
 

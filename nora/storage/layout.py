@@ -48,6 +48,8 @@ class Layout:
         self.daemon_lock = f"{self.root}/daemon.lock"
         """The file that the one daemon of the store locks."""
         self.index = f"{self.root}/index.sqlite"
+        self.token_key = f"{self.root}/token.key"
+        """The key that tokens are signed with."""
 
     def blob(self, digest: Digest) -> str:
         """Tell where the published blob is."""

@@ -23,7 +23,7 @@ from prometheus_client import (
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ENDPOINTS = (
     *("base", "catalog", "manifest", "blob", "upload", "tags", "referrers"),
-    *("metrics", "health", "ready", "page", "other"),
+    *("metrics", "health", "ready", "page", "token", "other"),
 )
 _KINDS = frozenset({"manifest", "head", "blob", "list", "token"})
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
@@ -66,6 +66,7 @@ class Metrics:
         self._request_seconds = {name: seconds.labels(name) for name in _ENDPOINTS}
         self._sent = self._counter("nora_sent_bytes_total", "Bytes of bodies sent to clients.")
         self._uploaded = self._counter("nora_uploaded_bytes_total", "Bytes of bodies received from clients.")
+        self._logins = self._counter("nora_logins_total", "Logins by user and password.", "outcome")
         self._connections = self._gauge("nora_connections", "Open connections of clients.")
         self._refused = self._counter(
             "nora_connections_refused_total", "Connections closed at once, past max_connections."
@@ -183,6 +184,10 @@ class Metrics:
     def refused(self) -> None:
         """Count a connection that was closed at once because there were too many."""
         self._refused.inc()
+
+    def login(self, outcome: str) -> None:
+        """Count a login; `outcome` is one of a few fixed words, such as `accepted` or `refused`."""
+        self._logins.labels(outcome).inc()
 
     def stale(self) -> None:
         """Count an answer from the cache whose freshness could not be confirmed."""

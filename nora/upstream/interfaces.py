@@ -122,3 +122,5 @@ class Route:
     """The configuration keeps the name from every upstream."""
     refused: str | None = None
     """Why nothing may be pulled by this name unless it is hosted here; None where something may."""
+    partial: bool = False
+    """Candidates that this client may not have were left out, so what it gets says nothing of the name's owner."""

@@ -1,12 +1,24 @@
 """The doorkeeper: who a request comes from and what it may do, before an endpoint sees it."""
 
+# Twisted's HTTP classes have no annotations on their methods.
+# mypy: disallow-untyped-calls=False
 from __future__ import annotations
 
 from typing import Protocol
 
-from nora.access import ANONYMOUS, Rights
-from nora.oci.errors import NoraError
+from nora.access import ANONYMOUS, Action, Rights, Rules
+from nora.oci.errors import Denied, NoraError, NotAllowed
+from nora.web import challenges
 from nora.web.requests import RegistryRequest
+from nora.web.visitors import visitor
+
+_PULL = frozenset({Action.PULL})
+_PUSH = frozenset({Action.PULL, Action.PUSH, Action.DELETE})
+_WHO = {
+    "loopback": "only programs on this machine may, by a loopback name",
+    "never": "nobody may",
+    "always": "it is closed to you all the same",
+}
 
 
 class Doorkeeper(Protocol):
@@ -29,3 +41,39 @@ class OpenDoor:
     def answer(self, request: RegistryRequest, error: NoraError) -> NoraError:
         """Leave the error as it is."""
         return error
+
+
+class LoopbackDoor:
+    """The door while nobody can log in: everybody pulls, and `push` says who pushes: `loopback`, `always`, `never`.
+
+    Whatever `Authorization` a client sends is ignored. A program on this machine is its administrator too.
+    """
+
+    def __init__(self, push: str, rules: Rules | None = None) -> None:
+        self._push = push
+        self._rules = rules
+
+    async def admit(self, request: RegistryRequest) -> Rights:
+        """Tell the rights of who asks."""
+        local = self._is_local(request)
+        actions = _PULL
+        if self._push == "always" or (self._push == "loopback" and local):
+            actions = _PUSH
+        if local:
+            actions |= {Action.ADMIN}
+        return Rights(None, actions, self._rules)
+
+    def answer(self, request: RegistryRequest, error: NoraError) -> NoraError:
+        """Tell who may not push which key says so."""
+        need = challenges.needed(request)
+        if not isinstance(error, NotAllowed) or need is None or need[1] is Action.PULL:
+            return error
+        return Denied(
+            f'{error.message}: without [auth] the key docker.push says who may, and it is "{self._push}": '
+            f"{_WHO[self._push]}",
+            error.detail,
+        )
+
+    def _is_local(self, request: RegistryRequest) -> bool:
+        """Tell whether a program on this machine asks: a page in its browser would send `Origin`."""
+        return visitor(request).local and not request.requestHeaders.hasHeader(b"Origin")

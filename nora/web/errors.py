@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
+from nora.access.limits import TooManyLogins
 from nora.oci import errors
 
 _MAX_MESSAGE = 1000
@@ -59,6 +60,7 @@ TABLE: Mapping[type[errors.NoraError], tuple[int, str]] = MappingProxyType(
         errors.Denied: (403, "DENIED"),
         errors.Unauthorized: (401, "UNAUTHORIZED"),
         errors.Overloaded: (503, "TOOMANYREQUESTS"),
+        TooManyLogins: (429, "TOOMANYREQUESTS"),
         errors.Limited: (429, "TOOMANYREQUESTS"),
         errors.Unavailable: (502, "UNAVAILABLE"),
         errors.TimedOut: (504, "UNAVAILABLE"),

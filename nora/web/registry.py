@@ -38,7 +38,7 @@ from nora.upstream.interfaces import Route
 from nora.web import answers, asked, errors, listings, ranges
 from nora.web.bodies import send
 from nora.web.changes import Changes
-from nora.web.doorkeeper import Doorkeeper
+from nora.web.doorkeeper import Doorkeeper, OpenDoor
 from nora.web.patience import Patience
 from nora.web.requests import RegistryRequest, Visit
 from nora.web.uploads import Unbroken, Uploads
@@ -71,6 +71,12 @@ class Backend:
     """None where nothing can be pushed."""
     removal: Removal | None = None
     catalog: Catalog | None = None
+    doorkeeper: Doorkeeper = attrs.field(factory=OpenDoor)
+
+    def take_over(self, other: Backend) -> None:
+        """Let everything of `other` be here from now on."""
+        for field in attrs.fields(Backend):
+            setattr(self, field.name, getattr(other, field.name))
 
 
 class _Name(BaseConverter):
@@ -103,7 +109,6 @@ class Registry:
         clock: IReactorTime,
         metrics: Metrics,
         instance: str,
-        doorkeeper: Doorkeeper,
         background: Background,
         *,
         answer_timeout: float = 25.0,
@@ -113,7 +118,6 @@ class Registry:
         self._clock = clock
         self._metrics = metrics
         self._instance = instance
-        self._doorkeeper = doorkeeper
         unbroken = Unbroken(background)
         self._upload_endpoints = Uploads(unbroken)
         self._changes = Changes(unbroken)
@@ -127,7 +131,7 @@ class Registry:
     async def admit(self, request: RegistryRequest) -> None:
         """Ask the doorkeeper, and refuse what no endpoint may see."""
         try:
-            request.rights = await self._doorkeeper.admit(request)
+            request.rights = await self._backend.doorkeeper.admit(request)
         except (Unauthorized, Overloaded):
             _note_login(request)
             raise
@@ -153,7 +157,7 @@ class Registry:
             error = errors.NotOffered("no such endpoint")
         if not request.startedWriting:
             if isinstance(error, NoraError):
-                error = self._doorkeeper.answer(request, error)
+                error = self._backend.doorkeeper.answer(request, error)
             errors.report(error, request.id)
             return errors.answer(request, error, request.endpoint, request.allow)
         if not request.gone:

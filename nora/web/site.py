@@ -12,10 +12,11 @@ from twisted.internet.interfaces import IReactorTime
 from nora.concurrency import Background
 from nora.telemetry import AuditLog, Metrics
 from nora.web.connections import RegistrySite
-from nora.web.doorkeeper import Doorkeeper, OpenDoor
 from nora.web.forwarded import Trusted
+from nora.web.guarded import GuardedDoor
 from nora.web.pages import Health, HealthPage, MetricsPage, ReadyPage, Root
 from nora.web.registry import Backend, Registry
+from nora.web.tokens import TokenPage, WithTokens
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +43,6 @@ def build_site(
     health: Health,
     ready: Callable[[], bool],
     instance: str,
-    doorkeeper: Doorkeeper | None = None,
     background: Background | None = None,
     limits: Limits | None = None,
     trusted: Trusted | None = None,
@@ -51,7 +51,7 @@ def build_site(
 
     `health` tells what `/health` shows beside status and version; `ready` whether the daemon has started;
     `instance` is the pseudonym that this server's own requests carry in `Via`; `trusted` are the proxies before it.
-    Without a `doorkeeper` everyone may pull. In `background` run the pushes whose clients have left.
+    In `background` run the pushes whose clients have left.
     """
     limits = limits or Limits()
     registry = Registry(
@@ -59,13 +59,13 @@ def build_site(
         clock,
         metrics,
         instance,
-        doorkeeper or OpenDoor(),
         Background() if background is None else background,
         answer_timeout=limits.answer_timeout,
         stall_timeout=limits.stall_timeout,
     )
     root = Root()
-    root.putChild(b"v2", registry.resource())
+    tokens = TokenPage(lambda: backend.doorkeeper if isinstance(backend.doorkeeper, GuardedDoor) else None)
+    root.putChild(b"v2", WithTokens(tokens, registry.resource()))
     root.putChild(b"metrics", MetricsPage(metrics))
     root.putChild(b"health", HealthPage(health))
     root.putChild(b"ready", ReadyPage(ready))

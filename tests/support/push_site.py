@@ -65,6 +65,7 @@ class PushSiteTestCase(SiteTestCase):
         self.backend.push = self.push
         self.backend.removal = self.contents
         self.backend.catalog = self.contents
+        self.backend.doorkeeper = self.door
         return build_site(
             clock=self.clock,
             backend=self.backend,
@@ -73,7 +74,6 @@ class PushSiteTestCase(SiteTestCase):
             health=self._ask_health,
             ready=lambda: True,
             instance="nora-0123456789abcdef",
-            doorkeeper=self.door,
             background=self.background,
             limits=self.limits,
         )

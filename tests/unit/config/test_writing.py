@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from nora.config import Config, Secret, ServerConfig, UpstreamConfig, dump, kinds, load, texts
+from nora.config import (
+    Config,
+    RuleConfig,
+    Secret,
+    ServerConfig,
+    TokenConfig,
+    UpstreamConfig,
+    dump,
+    kinds,
+    load,
+    texts,
+)
 from nora.config.freshness import FreshnessConfig
 from nora.config.keys import key, keys_of
 from nora.config.kinds import Kind
@@ -34,6 +45,10 @@ BY_KIND: dict[type, st.SearchStrategy[Any]] = {
     texts.Label: st.from_regex(r"[A-Za-z0-9._:\[\]-]{1,20}", fullmatch=True),
     texts.Prefix: LABELS.map("p".__add__).map(lambda label: label.replace("_", "-")),
     texts.Pattern: LABELS.map(lambda label: f"{label}/*"),
+    texts.RepositoryPattern: LABELS.map(lambda label: f"r:5/{label}/*"),
+    texts.Login: PRINTABLE.map(lambda text: text.replace(":", ";") + "x"),
+    texts.RuleUser: st.sampled_from(["*", "everyone", "alice"]),
+    texts.TokenText: st.nothing(),  # likewise
     texts.UserAndPassword: st.nothing(),  # what is written of it does not read back
     texts.ProxyURL: st.just("none") | NAMES.map("http://".__add__),  # one with a user does not read back
     texts.User: PRINTABLE.map(lambda text: text.replace(":", ";")),
@@ -59,6 +74,8 @@ def allowed(kind: Kind) -> st.SearchStrategy[Any]:
 APART: dict[type, tuple[Callable[[Any], object], ...]] = {
     UpstreamConfig: (lambda one: one.name, lambda one: one.prefix or one.name),
     FreshnessConfig: (lambda one: one.match,),
+    TokenConfig: (lambda one: one.user,),
+    RuleConfig: (lambda one: one.user,),
 }
 
 
@@ -93,7 +110,16 @@ def no_half_pair(server: ServerConfig) -> ServerConfig:
     return server if whole else attrs.evolve(server, tls_certificate=None, tls_key=None)
 
 
-WHOLE: dict[type, Callable[[Any], Any]] = {UpstreamConfig: one_credential, ServerConfig: no_half_pair}
+def one_secret(token: TokenConfig) -> TokenConfig:
+    """Have the secret of a token in a file."""
+    return token if token.token_file else attrs.evolve(token, token_file="/etc/nora/token")
+
+
+WHOLE: dict[type, Callable[[Any], Any]] = {
+    UpstreamConfig: one_credential,
+    ServerConfig: no_half_pair,
+    TokenConfig: one_secret,
+}
 CONFIGS = st.builds(Config, **{name: tables(values, name) for name, values in sections().items()})
 
 

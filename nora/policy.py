@@ -1,0 +1,199 @@
+"""What a configuration can change in a running daemon, for the composition root: built anew and exchanged as a whole.
+
+The store, the fills and the work of pushes under way stay; everything here is made over them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from nora.accounts import shared_namespaces, strangers
+from nora.concurrency import Background
+from nora.config import Config, DockerConfig
+from nora.content.catalog import IndexedCatalog
+from nora.content.chosen import ChosenDiscovery, ChosenPull
+from nora.content.hosted import HostedDiscovery, HostedPull
+from nora.content.removal import HostedRemoval
+from nora.pull.absences import Absences
+from nora.pull.blobs import BlobPull
+from nora.pull.discovery import DiscoveryThrough
+from nora.pull.fills import Fills
+from nora.pull.freshness import Freshness, Rule
+from nora.pull.manifests import Manifests
+from nora.pull.owners import Owners
+from nora.pull.permitted import PermittedDiscovery, PermittedPull
+from nora.pull.privacy import Privacy, PrivateDiscovery, PrivatePull
+from nora.pull.tags import Tags
+from nora.pull.through import PullThrough
+from nora.push.immutable import ImmutableTags
+from nora.push.manifests import ManifestPush
+from nora.push.mounts import Mounts
+from nora.push.pushes import Pushes
+from nora.push.sessions import Sessions
+from nora.push.targets import HostedTargets
+from nora.push.turns import Turns
+from nora.storage.store import Store
+from nora.telemetry import Metrics
+from nora.upstream.routing import Routing
+from nora.upstreams import Configured
+from nora.web.doorkeeper import Doorkeeper
+from nora.web.registry import Backend
+
+
+class Policy:
+    """What a request meets, by the rules of one configuration. `owners` is also asked for how certain names are."""
+
+    def __init__(
+        self,
+        config: Config,
+        configured: Configured,
+        doorkeeper: Doorkeeper,
+        *,
+        reactor: Any,
+        store: Store,
+        fills: Fills,
+        background: Background,
+        pushing: Background,
+        turns: Turns,
+        metrics: Metrics,
+    ) -> None:
+        """`pushing` runs what pushes began; unlike what runs in `background` it is never cancelled."""
+        self._reactor = reactor
+        self._store = store
+        self._background = background
+        self._metrics = metrics
+        docker = config.docker
+        routing = Routing(
+            configured.routed,
+            own_hosts=config.server.own_names,
+            default_action=docker.default_action,
+            hosted=docker.hosted,
+        )
+        self.owners = Owners(store.repositories, store.names, time.time, docker.fallback, metrics)
+        anonymous = strangers(configured.registries.values(), offline=docker.offline)
+        everyone = shared_namespaces(docker.upstreams, anonymous)
+        privacy = Privacy(store.records, self.owners, anonymous, everyone, background, time.time)
+        absences = Absences(reactor, docker.negative_ttl, metrics)
+        manifests = Manifests(store.blobs, store.repositories, store.index, background, absences)
+        pull = self._pull(docker, manifests, absences, fills)
+        discovery = self._discovery(docker, manifests, absences)
+        immutable = ImmutableTags(docker.immutable_tags)
+        here = HostedPull(manifests, store.repositories, store.blobs, store.index, store.disk)
+        self.backend = Backend(
+            routing,
+            ChosenPull(store.names, here, PermittedPull(PrivatePull(pull, privacy))),
+            ChosenDiscovery(
+                store.names,
+                HostedDiscovery(store.holdings, store.names),
+                PermittedDiscovery(PrivateDiscovery(discovery, privacy)),
+            ),
+            self._push(docker, routing, turns, immutable, pushing),
+            HostedRemoval(
+                routing,
+                store.names,
+                store.repositories,
+                store.holdings,
+                store.blobs,
+                store.index,
+                turns,
+                immutable,
+            ),
+            IndexedCatalog(store.index, privacy),
+            doorkeeper,
+        )
+
+    def _pull(
+        self, docker: DockerConfig, manifests: Manifests, absences: Absences, fills: Fills
+    ) -> PullThrough:
+        store, owners = self._store, self.owners
+        tags = Tags(
+            store.repositories,
+            manifests,
+            owners,
+            store.locks,
+            self._background,
+            self._reactor,
+            time.time,
+            Freshness(
+                docker.metadata_ttl,
+                docker.revalidate_timeout,
+                rules=tuple(Rule(rule.match, rule.ttl) for rule in docker.freshness),
+                max_stale=docker.max_stale,
+                forgets=docker.forgets,
+                quota_reserve=docker.quota_reserve,
+                offline=docker.offline,
+            ),
+        )
+        blobs = BlobPull(
+            store.blobs,
+            store.repositories,
+            store.index,
+            store.disk,
+            fills,
+            owners,
+            self._background,
+            absences,
+        )
+        return PullThrough(manifests, tags, blobs, owners, self._metrics)
+
+    def _discovery(self, docker: DockerConfig, manifests: Manifests, absences: Absences) -> DiscoveryThrough:
+        store = self._store
+        return DiscoveryThrough(
+            store.lists,
+            store.disk,
+            manifests,
+            self.owners,
+            store.locks,
+            absences,
+            self._background,
+            self._reactor,
+            time.time,
+            self._metrics,
+            list_ttl=docker.list_ttl,
+            revalidate_timeout=docker.revalidate_timeout,
+        )
+
+    def _push(
+        self,
+        docker: DockerConfig,
+        routing: Routing,
+        turns: Turns,
+        immutable: ImmutableTags,
+        pushing: Background,
+    ) -> Pushes:
+        store = self._store
+        targets = HostedTargets(routing, store.names)
+        mounts = Mounts(
+            routing,
+            targets,
+            store.blobs,
+            store.repositories,
+            store.records,
+            store.names,
+            store.index,
+            store.locks,
+        )
+        sessions = Sessions(
+            store.uploads,
+            store.repositories,
+            store.locks,
+            targets,
+            mounts,
+            pushing,
+            self._metrics,
+            docker.max_upload_size,
+        )
+        manifests = ManifestPush(
+            targets,
+            store.repositories,
+            store.holdings,
+            store.blobs,
+            store.index,
+            store.disk,
+            turns,
+            immutable,
+            time.time,
+            sparse=docker.push_sparse,
+        )
+        return Pushes(sessions, manifests)
