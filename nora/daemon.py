@@ -51,6 +51,7 @@ from nora.web.site import Limits as SiteLimits
 from nora.web.site import build_site
 
 _PART_AGE = 86400.0
+_UPLOAD_AGE = 86400.0
 _SWEEP_INTERVAL = 3600.0
 _TOTALS_INTERVAL = 10.0
 _LOCK_INTERVAL = 0.2
@@ -109,7 +110,7 @@ class Daemon:
         self._hurried = False
         self._background = Background()
         self._metrics = Metrics(CollectorRegistry(), __version__)
-        self._store = store = Store(config.storage.path, reactor)
+        self._store = store = Store(config.storage.path, reactor, config.docker.max_uploads)
         docker, server = config.docker, config.server
         limits = FillLimits(docker.max_blob_size, docker.max_fills, docker.max_fills_per_upstream)
         self._fills = Fills(
@@ -123,6 +124,7 @@ class Daemon:
         )
         self._backend = self._compose(config)
         self._metrics.watch_store(lambda: store.totals.blobs, lambda: store.totals.bytes, store.parts.free)
+        self._metrics.watch_uploads(lambda: store.uploads.count)
         self._site = build_site(
             clock=reactor,
             backend=self._backend,
@@ -371,6 +373,9 @@ class Daemon:
         swept = await self._store.parts.sweep(_PART_AGE)
         if swept:
             self._log.info("{count} partial fills that nobody asked for in a day are gone", count=swept)
+        ended = await self._store.uploads.sweep(_UPLOAD_AGE, self._config.docker.upload_idle_timeout)
+        if ended:
+            self._log.info("{count} uploads that nobody went on with are gone", count=ended)
 
     def _chore(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Deferred[None]:
         """Do one of the regular chores; one that fails is logged, and done again next time."""

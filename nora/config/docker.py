@@ -227,6 +227,33 @@ class DockerConfig:
         ),
     )
 
+    max_upload_size: int = attrs.field(
+        default=100 << 30,
+        metadata=key(
+            kinds.Size(),
+            "The largest blob, in bytes or with a unit (KiB, MiB, GiB, TiB), that a client may push.",
+            example="20GiB",
+        ),
+    )
+    max_uploads: int = attrs.field(
+        default=1000,
+        metadata=key(
+            kinds.count(1, 100_000),
+            "How many uploads may be open at once. When there are more, those that nobody sent a byte for in a minute "
+            "are ended; then the next one is answered 503.",
+            example=200,
+        ),
+    )
+    upload_idle_timeout: float = attrs.field(
+        default=3600,
+        metadata=key(
+            kinds.seconds(60, 86400),
+            "After how many seconds without a new byte an upload is ended, and what was sent of it forgotten. That is "
+            "looked for once an hour. An upload that is a day old is ended in any case.",
+            example=600,
+        ),
+    )
+
     @property
     def forgets(self) -> frozenset[str]:
         """The outcomes, of `absent` and `denied`, on which a cached tag is forgotten."""

@@ -28,6 +28,8 @@ _RELOADED = {
         "hosted",
         "push_sparse",
         "immutable_tags",
+        "max_upload_size",
+        "upload_idle_timeout",
     },
 }
 """The keys that a running daemon takes over; the others need a restart."""

@@ -19,12 +19,13 @@ from twisted.logger import Logger
 
 from nora.access import Action, Rights
 from nora.concurrency import Background, SingleFlight
-from nora.oci import Digest, Reference, Repository, check_name
+from nora.oci import Digest, Reference, Repository
 from nora.oci.errors import Denied, Limited, NoraError, NoSpace, Unavailable, Unknown
 from nora.oci.listing import TagPage
 from nora.pull.interfaces import Answer, Content, Discovery, Pull, Served
 from nora.pull.owners import Owners
 from nora.storage.interfaces import Records
+from nora.storage.repositories import credential_key, private_key
 from nora.upstream.interfaces import Candidate, Route, Upstream
 from nora.upstream.outcomes import Absent
 
@@ -128,7 +129,10 @@ class Privacy:
 
     async def shows(self, repository: Repository, rights: Rights) -> bool:
         """Tell whether the client may know of a stored `repository`, from what is recorded alone."""
-        if self._opens(repository, rights) or await self._records.get(_mark(repository.namespace)) is None:
+        if (
+            self._opens(repository, rights)
+            or await self._records.get(credential_key(repository.namespace)) is None
+        ):
             return True
         known = await self._recorded(repository)
         return known is not None and not known[0]
@@ -156,11 +160,11 @@ class Privacy:
         )
         marked = self._marked.get(namespace)
         if marked is None:
-            marked = await self._records.get(_mark(namespace)) is not None
+            marked = await self._records.get(credential_key(namespace)) is not None
             self._marked[namespace] = marked
         if used and not marked:
             try:
-                await self._records.put(_mark(namespace), {"since": self._now()})
+                await self._records.put(credential_key(namespace), {"since": self._now()})
                 self._marked[namespace] = True
             except (OSError, NoSpace) as error:
                 self._log.error(
@@ -176,7 +180,7 @@ class Privacy:
         return known is not None and known[0] and not self._is_due(repository, known[1])
 
     async def _recorded(self, repository: Repository) -> tuple[bool, float] | None:
-        record = await self._records.get(_key(repository))
+        record = await self._records.get(private_key(repository))
         if record is None:
             return None
         private, checked_at = record.value.get("private"), record.value.get("checked_at")
@@ -238,7 +242,7 @@ class Privacy:
 
     async def _record(self, repository: Repository, private: bool) -> None:
         try:
-            await self._records.put(_key(repository), {"private": private, "checked_at": self._now()})
+            await self._records.put(private_key(repository), {"private": private, "checked_at": self._now()})
         except (OSError, NoSpace) as error:
             self._log.error("{repository} is not recorded: {error}", repository=str(repository), error=error)
 
@@ -334,11 +338,3 @@ def _close(content: Any) -> None:
     close = getattr(content, "close", None)
     if close is not None:
         close()
-
-
-def _mark(namespace: str) -> str:
-    return f"repositories/{namespace}/_private"
-
-
-def _key(repository: Repository) -> str:
-    return f"repositories/{repository.namespace}/{check_name(repository.name)}/_private"

@@ -61,6 +61,10 @@ class Layout:
         """Tell where the description of a part is."""
         return f"{self.fills}/{digest.algorithm}-{digest.hex}.json"
 
+    def upload(self, id: str) -> str:
+        """Tell where the upload session is that `id`, checked by the caller, names."""
+        return f"{self.uploads}/{id}"
+
     def quarantine(self, digest: Digest) -> str:
         """Tell where a blob goes that is not what it should be; it replaces an earlier one."""
         return f"{self.root}/quarantine/{digest.algorithm}-{digest.hex}"

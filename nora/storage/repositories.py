@@ -74,6 +74,16 @@ def tag_upstream_key(name: str, tag: str) -> str:
     return f"names/{check_name(name)}/_tags/{_checked_tag(tag)}"
 
 
+def private_key(repository: Repository) -> str:
+    """Give the key of whether a cached repository is private, and when that was asked."""
+    return f"{_root(repository)}/_private"
+
+
+def credential_key(namespace: str) -> str:
+    """Give the key of the mark of a namespace in which a credential of ours was ever used."""
+    return f"repositories/{namespace}/_private"
+
+
 class RecordedRepositories:
     """The repositories of one store, as records."""
 

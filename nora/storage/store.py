@@ -17,12 +17,13 @@ from nora.storage.names import RecordedNames
 from nora.storage.parts import DiskParts
 from nora.storage.records import DiskRecords
 from nora.storage.repositories import RecordedRepositories
+from nora.storage.uploads import DiskUploads
 
 
 class Store:
     """Everything that one folder stores, put together for one process."""
 
-    def __init__(self, path: str, reactor: Any) -> None:
+    def __init__(self, path: str, reactor: Any, max_uploads: int) -> None:
         self.layout = Layout(path)
         self.lock = StoreLock(self.layout.daemon_lock)
         self.disk = ThreadedDisk(reactor)
@@ -35,6 +36,7 @@ class Store:
         self.holdings = Holdings(self.layout, self.disk, self.records)
         self.lists = DiskLists(self.layout, self.disk)
         self.parts = DiskParts(self.layout, self.disk, self.locks, self.blobs)
+        self.uploads = DiskUploads(self.layout, self.disk, self.locks, self.blobs, time.time, max_uploads)
         self.totals = Totals(0, 0)
 
     async def start(self) -> None:
@@ -46,6 +48,7 @@ class Store:
 
     async def stop(self) -> None:
         """Close everything, in order."""
+        await self.uploads.idle()
         await self.blobs.idle()
         await self.index.stop()
         await self.disk.stop()
@@ -58,3 +61,4 @@ class Store:
     async def count(self) -> None:
         """Renew the totals that metrics show."""
         self.totals = await self.index.totals()
+        await self.uploads.recount()

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from nora.oci import Repository, check_name
-from nora.oci.errors import InvalidName, NameUnknown
+from nora.oci.errors import Denied, InvalidName, NameUnknown
 from nora.oci.reference import LOCAL
 from nora.upstream.interfaces import Candidate, Route, Upstream
 from nora.upstream.origin import Origin
@@ -121,6 +121,33 @@ class Routing:
         if slash and ("." in leading or ":" in leading):
             raise NameUnknown(f"{leading} is none of this registry's upstreams", {"namespace": leading})
         return self._unqualified(name)
+
+    def pushed(self, name: str, ns: str | None = None) -> Repository:
+        """Tell the hosted repository that a push to `name`, and `ns` as the client sent it, means by the rules alone.
+
+        Raises `InvalidName`, and `Denied` where the name is another registry's: nothing can be pushed through to one.
+        """
+        check_name(name)
+        if ns is not None and canonical_host(ns) not in self._own:
+            raise Denied(
+                "a push with ns is for another registry, and nothing is pushed through to one; "
+                "public_url and aliases tell the names of this one",
+                {"namespace": ns[:_MAX_NAMESPACE]},
+            )
+        leading, slash, _ = name.partition("/")
+        namespace = self._namespace(leading) if slash else None
+        if namespace is not None:
+            raise Denied(
+                f"{leading} stands for the upstream {namespace}, by namespace or prefix of docker.upstreams, "
+                "and nothing is pushed through to an upstream",
+                {"name": name, "namespace": namespace},
+            )
+        if slash and ("." in leading or ":" in leading):
+            raise Denied(
+                f"{leading} looks like another registry's host; what is hosted here has no dot in its first part",
+                {"name": name},
+            )
+        return Repository(LOCAL, name)
 
     def is_hosted(self, name: str) -> bool:
         """Tell whether the configuration keeps the unqualified `name` from every upstream."""

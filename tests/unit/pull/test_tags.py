@@ -390,6 +390,17 @@ class OwnerTests(TagTestCase):
         self.failureResultOf(self.getting(Digest.of(b"x"), self.chain), ManifestUnknown)
         self.assertEqual(self.kinds(self.ghcr)[-1], "manifest")
 
+    def test_hosted_meanwhile(self) -> None:
+        """A name that is pushed to while its owner is looked for gets no owner any more: it is one or the other."""
+        hung: Deferred[None] = Deferred()
+        self.hub.hung = hung
+        pulling = self.getting(LATEST, self.chain)
+        self.assertNoResult(pulling)
+        self.assertTrue(self.successResultOf(Deferred.fromCoroutine(self.process().names.mark(NAME))))
+        hung.callback(None)
+        self.assertEqual(self.successResultOf(pulling).upstream, "hub")
+        self.assertIsNone(self.owner())
+
     def test_provisional(self) -> None:
         """While the first cannot answer, the next's image is served, provisionally; then the first has its own."""
         new = self.move(self.ghcr)
