@@ -63,7 +63,8 @@ class ServerConfig:
         default=30,
         metadata=key(
             kinds.seconds(0.1, 3600),
-            "How many seconds a client may take to send a whole request, counted from its first byte.",
+            "How many seconds a client may take to send a whole request, or the headers of one that pushes, counted "
+            "from its first byte.",
             example=10,
         ),
     )
@@ -71,7 +72,8 @@ class ServerConfig:
         default=60,
         metadata=key(
             kinds.seconds(0.1, 86400),
-            "After how many seconds in which a client took none of its response the connection is closed.",
+            "After how many seconds in which a client took none of its response, or sent less than 16 KiB of what it "
+            "pushes, the connection is closed.",
             example=120,
         ),
     )

@@ -61,6 +61,8 @@ class AuditEvent:
     upstream: str | None = None
     sent: int
     """Bytes of body that were handed to the socket; written as `bytes`."""
+    received: int = 0
+    """Bytes of the request's body that came."""
     seconds: float
     aborted: bool
     """The answer did not reach its end: the client left, or NORA broke it off."""

@@ -21,7 +21,10 @@ from prometheus_client import (
 )
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_ENDPOINTS = ("base", "manifest", "blob", "tags", "referrers", "metrics", "health", "ready", "page", "other")
+_ENDPOINTS = (
+    *("base", "catalog", "manifest", "blob", "upload", "tags", "referrers"),
+    *("metrics", "health", "ready", "page", "other"),
+)
 _KINDS = frozenset({"manifest", "head", "blob", "list", "token"})
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
 _UPSTREAM_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
@@ -62,6 +65,7 @@ class Metrics:
         )
         self._request_seconds = {name: seconds.labels(name) for name in _ENDPOINTS}
         self._sent = self._counter("nora_sent_bytes_total", "Bytes of bodies sent to clients.")
+        self._uploaded = self._counter("nora_uploaded_bytes_total", "Bytes of bodies received from clients.")
         self._connections = self._gauge("nora_connections", "Open connections of clients.")
         self._refused = self._counter(
             "nora_connections_refused_total", "Connections closed at once, past max_connections."
@@ -145,8 +149,10 @@ class Metrics:
         self._downloads.inc()
         (self._hits if hit else self._misses).inc()
 
-    def requested(self, method: str, endpoint: str, status: int | None, seconds: float, sent: int) -> None:
-        """Count a request that ended after `seconds` with `sent` bytes of body.
+    def requested(
+        self, method: str, endpoint: str, status: int | None, seconds: float, sent: int, received: int = 0
+    ) -> None:
+        """Count a request that ended after `seconds` with `sent` bytes of body, and `received` of its own.
 
         `status` is None when the client left before it had an answer.
         """
@@ -163,6 +169,8 @@ class Metrics:
         self._request_seconds.get(endpoint, self._request_seconds["other"]).observe(seconds)
         if sent:
             self._sent.inc(sent)
+        if received:
+            self._uploaded.inc(received)
 
     def connected(self) -> None:
         """Count a client's connection as open."""

@@ -31,6 +31,10 @@ class NotOffered(errors.Unsupported):
     """
 
 
+class TooManyTags(errors.RequestTooLarge):
+    """More tags for one manifest than are taken at once; the status is the specification's."""
+
+
 TABLE: Mapping[type[errors.NoraError], tuple[int, str]] = MappingProxyType(
     {
         errors.InvalidRequest: (400, "UNSUPPORTED"),
@@ -39,6 +43,7 @@ TABLE: Mapping[type[errors.NoraError], tuple[int, str]] = MappingProxyType(
         errors.InvalidDigest: (400, "DIGEST_INVALID"),
         errors.InvalidRange: (416, "RANGE_INVALID"),
         errors.RequestTooLarge: (413, "SIZE_INVALID"),
+        TooManyTags: (414, "TAG_INVALID"),
         errors.InvalidSize: (400, "SIZE_INVALID"),
         errors.InvalidManifest: (400, "MANIFEST_INVALID"),
         errors.MissingContent: (400, "MANIFEST_BLOB_UNKNOWN"),

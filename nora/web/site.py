@@ -9,8 +9,10 @@ from collections.abc import Callable
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from nora.concurrency import Background
 from nora.telemetry import AuditLog, Metrics
 from nora.web.connections import RegistrySite
+from nora.web.doorkeeper import Doorkeeper, OpenDoor
 from nora.web.pages import Health, HealthPage, MetricsPage, ReadyPage, Root
 from nora.web.registry import Backend, Registry
 
@@ -22,9 +24,9 @@ class Limits:
     answer_timeout: float = 25.0
     """From a request's arrival to its answer's headers; containerd gives up at 30."""
     stall_timeout: float = 60.0
-    """How long a client may take nothing of a body."""
+    """How long a client may take nothing of a body, or send next to nothing of one (`nora.web.incoming`)."""
     header_timeout: float = 30.0
-    """From a request's first byte to its last."""
+    """From a request's first byte to its last, or to the last of its headers where the body streams."""
     idle_timeout: float = 60.0
     """How long a connection may be kept between requests."""
     max_connections: int = 10_000
@@ -39,12 +41,15 @@ def build_site(
     health: Health,
     ready: Callable[[], bool],
     instance: str,
+    doorkeeper: Doorkeeper | None = None,
+    background: Background | None = None,
     limits: Limits | None = None,
 ) -> RegistrySite:
     """Put the site together.
 
     `health` tells what `/health` shows beside status and version; `ready` whether the daemon has started;
-    `instance` is the pseudonym that this server's own requests carry in `Via`.
+    `instance` is the pseudonym that this server's own requests carry in `Via`. Without a `doorkeeper` everyone
+    may pull. In `background` run the pushes whose clients have left.
     """
     limits = limits or Limits()
     registry = Registry(
@@ -52,6 +57,8 @@ def build_site(
         clock,
         metrics,
         instance,
+        doorkeeper or OpenDoor(),
+        Background() if background is None else background,
         answer_timeout=limits.answer_timeout,
         stall_timeout=limits.stall_timeout,
     )
@@ -68,4 +75,5 @@ def build_site(
         max_connections=limits.max_connections,
         header_timeout=limits.header_timeout,
         idle_timeout=limits.idle_timeout,
+        stall_timeout=limits.stall_timeout,
     )

@@ -103,7 +103,7 @@ class TLSTests(SiteTestCase):
     async def test_too_long_a_body(self) -> None:
         """The early 413 works on TLS too."""
         client = await self.client()
-        client.request("PUT", "/v2/x/manifests/1", "Content-Length: 99999999")
+        client.request("PUT", "/health", "Content-Length: 99999999")
         self.assertEqual((await client.reply()).status, 413)
 
     async def test_leaving(self) -> None:
