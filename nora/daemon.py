@@ -22,8 +22,7 @@ from nora import __version__
 from nora.accounts import credential_of, shared_namespaces, strangers
 from nora.concurrency import Background, Waiters
 from nora.config import Config, UpstreamConfig, needs_restart
-from nora.content.chosen import ChosenDiscovery, ChosenPull
-from nora.content.hosted import HostedDiscovery, HostedPull
+from nora.hosting import build_hosting
 from nora.process import CannotReload, CannotStart, Sockets
 from nora.proxies import proxies_of
 from nora.pull.absences import Absences
@@ -37,6 +36,7 @@ from nora.pull.owners import Owners
 from nora.pull.privacy import Privacy, PrivateDiscovery, PrivatePull
 from nora.pull.tags import Tags
 from nora.pull.through import PullThrough
+from nora.push.turns import Turns
 from nora.storage import StoreBusy
 from nora.storage.store import Store
 from nora.telemetry import AuditLog, Metrics
@@ -109,8 +109,11 @@ class Daemon:
         self._hurry: Waiters[None] = Waiters()
         self._hurried = False
         self._background = Background()
+        self._pushing = Background()
+        """What pushes do, which ends by itself and is never cancelled."""
         self._metrics = Metrics(CollectorRegistry(), __version__)
         self._store = store = Store(config.storage.path, reactor, config.docker.max_uploads)
+        self._turns = Turns(store.locks)
         docker, server = config.docker, config.server
         limits = FillLimits(docker.max_blob_size, docker.max_fills, docker.max_fills_per_upstream)
         self._fills = Fills(
@@ -133,6 +136,7 @@ class Daemon:
             health=self._health,
             ready=lambda: self._ready,
             instance=self._pseudonym,
+            background=self._pushing,
             limits=SiteLimits(
                 answer_timeout=docker.answer_timeout,
                 stall_timeout=server.stall_timeout,
@@ -212,6 +216,8 @@ class Daemon:
                 chore.stop()
         await self._fills.stop()
         self._background.cancel()
+        await self._pushing.idle()
+        await self._turns.idle()
         for registry in self._registries.values():
             await registry.close()
         while self._opened:
@@ -248,7 +254,8 @@ class Daemon:
         except CannotStart as error:
             raise CannotReload(str(error)) from error
         self._backend.routing, self._backend.pull = backend.routing, backend.pull
-        self._backend.discovery = backend.discovery
+        self._backend.discovery, self._backend.push = backend.discovery, backend.push
+        self._backend.removal, self._backend.catalog = backend.removal, backend.catalog
         for key in needs_restart(self._config, config):
             self._log.warn("{key} changed; it is taken over at the next start", key=key)
         self._config = config
@@ -341,15 +348,20 @@ class Daemon:
         everyone = shared_namespaces(docker.upstreams, anonymous)
         privacy = Privacy(store.records, owners, anonymous, everyone, self._background, time.time)
         pull = PullThrough(manifests, tags, blobs, owners, self._metrics)
-        here = HostedPull(manifests, store.repositories, store.blobs, store.index, store.disk)
-        return Backend(
+        hosting = build_hosting(
+            store,
+            docker,
             routing,
-            ChosenPull(store.names, here, PrivatePull(pull, privacy)),
-            ChosenDiscovery(
-                store.names,
-                HostedDiscovery(store.holdings, store.names),
-                PrivateDiscovery(discovery, privacy),
-            ),
+            manifests,
+            PrivatePull(pull, privacy),
+            PrivateDiscovery(discovery, privacy),
+            privacy,
+            self._turns,
+            self._pushing,
+            self._metrics,
+        )
+        return Backend(
+            routing, hosting.pull, hosting.discovery, hosting.push, hosting.removal, hosting.catalog
         )
 
     def _registry(self, asked: _Asked) -> Registry:

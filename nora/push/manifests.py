@@ -22,7 +22,7 @@ from nora.storage.holdings import Holdings
 from nora.storage.interfaces import Blobs, Disk, Index, Locks, Repositories, TagRecord
 from nora.storage.locks import of_blob
 
-MAX_TAGS = 64
+MAX_TAGS = 100
 """Tags that one push of a manifest may set beside its digest; the specification asks for 10 at least."""
 _MAX_NAMED = 20
 """Missing things that an error names."""

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from nora.oci import Digest, Repository
-from nora.storage.durable import no_space
+from nora.storage.durable import no_space, write_out
 from nora.storage.interfaces import Blobs, Disk
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _HASH_HOP = 16 * 1024 * 1024
 _READ = 1024 * 1024
+_WRITE_OUT = 8 * 1024 * 1024
+"""Bytes after which the disk is told to begin: else all of a large blob would wait for the sync before its rename."""
 
 
 @attrs.define
@@ -77,6 +79,7 @@ class UploadFile:
         self._state = state
         self._first = state.copy()
         """What the request found: where a chunk that does not count is taken back to."""
+        self._written_out = size
         self._closed: Callable[[HashState | None], None] | None = closed
 
     async def _append(self, chunks: Sequence[bytes]) -> None:
@@ -105,6 +108,9 @@ class UploadFile:
             for chunk in chunks:
                 self._state.hasher.update(chunk)
             self._state.hashed = end
+        if end - self._written_out >= _WRITE_OUT:
+            write_out(self._descriptor, self._written_out, end - self._written_out)
+            self._written_out = end
         return end
 
     async def _truncate(self, size: int) -> None:

@@ -43,6 +43,8 @@ _ID = re.compile(r"[0-9a-f]{32}\Z")
 _WAIT = 5.0
 """Seconds that a request waits for the one before it, which may still be writing what its client sent last."""
 _COUNT_AGE = 1.0
+_ROOM_AGE = 5.0
+"""Seconds in which who asks for too much makes us look for room once."""
 _EMPTY_IDLE = 60.0
 """Seconds after which a session without a byte is ended when there is no room for another."""
 _RETRY_AFTER = 60
@@ -88,6 +90,7 @@ class DiskUploads:
         self._most = most
         self._token = token
         self._counted_at = -_COUNT_AGE
+        self._room_made_at = -_ROOM_AGE
         self._states: OrderedDict[str, HashState] = OrderedDict()
         self._background = Background()
         self._making_room: SingleFlight[None, None] = SingleFlight(self._background)
@@ -102,11 +105,11 @@ class DiskUploads:
         Raises `Overloaded` when there are too many, `NoSpace`.
         """
         await self.recount(_COUNT_AGE)
-        if self.count >= self._most:
+        if self.count >= self._most and not 0 <= self._now() - self._room_made_at < _ROOM_AGE:
             await self._making_room.run(None, self._make_room)
         if self.count >= self._most:
             raise Overloaded(
-                f"{self._most} uploads are open, which is all that max_uploads allows", _RETRY_AFTER
+                f"{self._most} uploads are open, which is all that docker.max_uploads allows", _RETRY_AFTER
             )
         algorithm = algorithm if algorithm in ALGORITHMS else "sha256"
         id = self._token()
@@ -174,11 +177,12 @@ class DiskUploads:
 
     async def _make_room(self) -> None:
         """End what nobody ever wrote to; then count again."""
-        before = self._now() - _EMPTY_IDLE
+        self._room_made_at = self._now()
+        before = self._room_made_at - _EMPTY_IDLE
         ended = await self._end(lambda each: each.size == 0 and each.written < before)
         await self.recount()
         self._log.warn(
-            "there are {most} uploads, all that max_uploads allows; {ended} without a byte were ended",
+            "there are {most} uploads, all that docker.max_uploads allows; {ended} without a byte were ended",
             most=self._most,
             ended=ended,
         )
@@ -207,7 +211,7 @@ class DiskUploads:
         def closed(state: HashState | None) -> None:
             """Keep the hash for the next request, or count the session as ended."""
             if state is None:
-                self.count -= 1
+                self.count = max(0, self.count - 1)
             else:
                 self._states[id] = state
                 if len(self._states) > _MOST_STATES:

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from nora.oci import Digest, Repository
 from nora.oci.errors import InvalidUpload, NoSpace, Overloaded
+from nora.storage import upload as upload_module
 from nora.storage import uploads
 from nora.storage.blobs import DiskBlobs
 from nora.storage.disk import ThreadedDisk
@@ -25,6 +26,7 @@ from tests.support.pushing import Pushing, started
 from tests.support.storage_fakes import MemoryIndex, SteppedDisk, temporary_folder
 
 HERE = Repository("local", "team/app")
+MIB = 1024 * 1024
 DATA = b"".join(number.to_bytes(4, "big") for number in range(50_000))
 
 
@@ -261,6 +263,40 @@ class UploadsTests(SynchronousTestCase):
         new = self.begin()
         self.assertEqual(set(self.sessions()), {used.id, full.id, new.id})
 
+    def test_looking_for_room_is_bounded(self) -> None:
+        """Who asks again and again for what there is no room for makes the folder be looked through once in 5 s."""
+        self.one = self.worker(max_uploads=2)
+        for _ in range(2):
+            self.begin().close()
+        looks: list[str] = []
+        look = uploads._list
+
+        def noted(folder: str) -> Any:
+            looks.append(folder)
+            return look(folder)
+
+        self.patch(uploads, "_list", noted)
+        for later, count in ((0, 1), (0, 1), (4, 1), (6, 2), (6, 2)):
+            self.one.later = later
+            self.failureResultOf(started(self.one.uploads.begin(HERE, None)), Overloaded)
+            self.assertEqual(len(looks), count)
+
+    def test_descriptors(self) -> None:
+        """Whatever becomes of a session, its file is closed with the request, and its lock freed."""
+        self.begin().close()
+        before = len(os.listdir("/proc/self/fd"))
+        for end in ("close", "discard", "publish"):
+            upload = self.begin()
+            self.add(upload, DATA)
+            if end == "close":
+                upload.close()
+            elif end == "publish":
+                self.successResultOf(upload.publish(Digest.of(DATA)))
+            else:
+                self.successResultOf(upload.discard())
+            self.assertFalse(self.one.locks.held(f"upload:{upload.id}"))
+            self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
     def test_swept(self) -> None:
         """A sweep ends what is idle, what is old and what a crash left; not what a request has now."""
         idle, busy, fresh = self.begin(), self.begin(), self.begin()
@@ -315,6 +351,19 @@ class UploadsTests(SynchronousTestCase):
             found = self.open(upload.id)
             self.assertEqual(self.digest(found), Digest.of(DATA))
             self.assertEqual(sum(reads), read)
+
+    def test_written_out(self) -> None:
+        """The disk begins early with a large blob: every 8 MiB, and with what this request brought alone."""
+        told: list[tuple[int, int]] = []
+        self.patch(upload_module, "write_out", lambda _, start, count: told.append((start, count)))
+        upload = self.begin()
+        self.add(upload, bytes(3 * MIB))
+        upload.close()
+        upload = self.open(upload.id)
+        for _ in range(20):
+            self.add(upload, bytes(MIB))
+        self.assertEqual(told, [(3 * MIB, 8 * MIB), (11 * MIB, 8 * MIB)])
+        self.successResultOf(upload.discard())
 
     def test_hashed_in_hops(self) -> None:
         """A long reading takes several hops of the disk, so that others have their turn."""

@@ -37,7 +37,7 @@ class FakePush:
         self.taken: Callable[[Body, bytes], None] = lambda body, chunk: None
         self.subject: Digest | None = None
 
-    async def begin(self, target: Target, rights: Rights) -> Session:
+    async def begin(self, target: Target, rights: Rights, algorithm: str = "sha256") -> Session:
         """Open a session."""
         await self._enter("begin", target, rights)
         id = f"s{len(self.calls)}"

@@ -256,6 +256,19 @@ class StartTests(DaemonCase):
         self.assertEqual([path.name for path in temporary.iterdir()], ["folder"])
         await daemon.stop(0.1)
 
+    async def test_old_uploads_are_ended(self) -> None:
+        """The hourly chore ends uploads that nobody went on with, and tells how many are left."""
+        for id, age in (("a" * 32, 0.0), ("b" * 32, 4000.0)):
+            folder = self.store / "uploads" / id
+            folder.mkdir(parents=True)
+            (folder / "data").write_bytes(b"x")
+            os.utime(folder / "data", (time.time() - age, time.time() - age))
+        daemon = await self.running()
+        await daemon._sweep()
+        self.assertEqual([path.name for path in (self.store / "uploads").iterdir()], ["a" * 32])
+        self.assertIn(b"nora_uploads 1.0", (await self.get("/metrics")).body)
+        await daemon.stop(0.1)
+
     async def test_unreadable_authority(self) -> None:
         """An upstream's `ca_file` that cannot be read fails the building, with its path and the reason."""
         upstream = UpstreamConfig("https://registry.example", ca_file=str(self.store / "no.pem"))
