@@ -11,10 +11,7 @@ from typing import Any
 from nora.accounts import shared_namespaces, strangers
 from nora.concurrency import Background
 from nora.config import Config, DockerConfig
-from nora.content.catalog import IndexedCatalog
-from nora.content.chosen import ChosenDiscovery, ChosenPull
-from nora.content.hosted import HostedDiscovery, HostedPull
-from nora.content.removal import HostedRemoval
+from nora.hosting import build_hosting
 from nora.pull.absences import Absences
 from nora.pull.blobs import BlobPull
 from nora.pull.discovery import DiscoveryThrough
@@ -26,12 +23,6 @@ from nora.pull.permitted import PermittedDiscovery, PermittedPull
 from nora.pull.privacy import Privacy, PrivateDiscovery, PrivatePull
 from nora.pull.tags import Tags
 from nora.pull.through import PullThrough
-from nora.push.immutable import ImmutableTags
-from nora.push.manifests import ManifestPush
-from nora.push.mounts import Mounts
-from nora.push.pushes import Pushes
-from nora.push.sessions import Sessions
-from nora.push.targets import HostedTargets
 from nora.push.turns import Turns
 from nora.storage.store import Store
 from nora.telemetry import Metrics
@@ -78,28 +69,25 @@ class Policy:
         manifests = Manifests(store.blobs, store.repositories, store.index, background, absences)
         pull = self._pull(docker, manifests, absences, fills)
         discovery = self._discovery(docker, manifests, absences)
-        immutable = ImmutableTags(docker.immutable_tags)
-        here = HostedPull(manifests, store.repositories, store.blobs, store.index, store.disk)
+        hosting = build_hosting(
+            store,
+            docker,
+            routing,
+            manifests,
+            PermittedPull(PrivatePull(pull, privacy)),
+            PermittedDiscovery(PrivateDiscovery(discovery, privacy)),
+            privacy,
+            turns,
+            pushing,
+            metrics,
+        )
         self.backend = Backend(
             routing,
-            ChosenPull(store.names, here, PermittedPull(PrivatePull(pull, privacy))),
-            ChosenDiscovery(
-                store.names,
-                HostedDiscovery(store.holdings, store.names),
-                PermittedDiscovery(PrivateDiscovery(discovery, privacy)),
-            ),
-            self._push(docker, routing, turns, immutable, pushing),
-            HostedRemoval(
-                routing,
-                store.names,
-                store.repositories,
-                store.holdings,
-                store.blobs,
-                store.index,
-                turns,
-                immutable,
-            ),
-            IndexedCatalog(store.index, privacy),
+            hosting.pull,
+            hosting.discovery,
+            hosting.push,
+            hosting.removal,
+            hosting.catalog,
             doorkeeper,
         )
 
@@ -153,47 +141,3 @@ class Policy:
             list_ttl=docker.list_ttl,
             revalidate_timeout=docker.revalidate_timeout,
         )
-
-    def _push(
-        self,
-        docker: DockerConfig,
-        routing: Routing,
-        turns: Turns,
-        immutable: ImmutableTags,
-        pushing: Background,
-    ) -> Pushes:
-        store = self._store
-        targets = HostedTargets(routing, store.names)
-        mounts = Mounts(
-            routing,
-            targets,
-            store.blobs,
-            store.repositories,
-            store.records,
-            store.names,
-            store.index,
-            store.locks,
-        )
-        sessions = Sessions(
-            store.uploads,
-            store.repositories,
-            store.locks,
-            targets,
-            mounts,
-            pushing,
-            self._metrics,
-            docker.max_upload_size,
-        )
-        manifests = ManifestPush(
-            targets,
-            store.repositories,
-            store.holdings,
-            store.blobs,
-            store.index,
-            store.disk,
-            turns,
-            immutable,
-            time.time,
-            sparse=docker.push_sparse,
-        )
-        return Pushes(sessions, manifests)

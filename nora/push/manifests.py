@@ -12,19 +12,21 @@ from collections.abc import Callable, Sequence
 
 from nora.access import Rights
 from nora.oci import MAX_MANIFEST_SIZE, Digest, Reference, Repository, Tag, parse_reference
-from nora.oci.errors import InvalidManifest, InvalidTag, MissingContent, RequestTooLarge
+from nora.oci.errors import InvalidManifest, InvalidTag, MissingContent, Overloaded, RequestTooLarge
 from nora.oci.pushed import PushedDocument, read_pushed
 from nora.oci.reference import LOCAL
 from nora.push.immutable import ImmutableTags
 from nora.push.interfaces import PushedManifest, Target, Targets
 from nora.push.turns import Turns
 from nora.storage.holdings import Holdings
-from nora.storage.interfaces import Blobs, Disk, Index, Repositories, TagRecord
+from nora.storage.interfaces import Blobs, Disk, Index, Locks, Repositories, TagRecord
+from nora.storage.locks import of_blob
 
-MAX_TAGS = 64
+MAX_TAGS = 100
 """Tags that one push of a manifest may set beside its digest; the specification asks for 10 at least."""
 _MAX_NAMED = 20
 """Missing things that an error names."""
+_WAIT = 10.0
 _INLINE = 16 * 1024
 """Bytes of a manifest that are understood on the reactor: less time than a hop to a thread takes."""
 
@@ -40,6 +42,7 @@ class ManifestPush:
         blobs: Blobs,
         index: Index,
         disk: Disk,
+        locks: Locks,
         turns: Turns,
         immutable: ImmutableTags,
         now: Callable[[], float],
@@ -53,6 +56,7 @@ class ManifestPush:
         self._blobs = blobs
         self._index = index
         self._disk = disk
+        self._locks = locks
         self._turns = turns
         self._immutable = immutable
         self._now = now
@@ -77,11 +81,9 @@ class ManifestPush:
         digest = None if isinstance(reference, Tag) else reference
         document = await self._read(body, media_type, digest)
         pushed = document.descriptor
-        # Before the lock and the bytes: most of what is wrong is found without either.
+        # Before the lock: most of what is wrong is found without it.
         await self._check(repository, document)
-        await self._blobs.add(body, pushed.digest)
-        await self._targets.host(repository)
-        await self._turns.take(repository, lambda: self._link(repository, document, named))
+        await self._turns.take(repository, lambda: self._store(repository, document, body, named))
         return PushedManifest(pushed.digest, document.subject, named)
 
     async def _read(self, body: bytes, media_type: str | None, digest: Digest | None) -> PushedDocument:
@@ -91,7 +93,9 @@ class ManifestPush:
             return read_pushed(body, media_type, digest)
         return await self._disk.run(read_pushed, body, media_type, digest)
 
-    async def _link(self, repository: Repository, document: PushedDocument, tags: Sequence[str]) -> None:
+    async def _store(
+        self, repository: Repository, document: PushedDocument, body: bytes, tags: Sequence[str]
+    ) -> None:
         pushed = document.descriptor
         for tag in tags:
             present = await self._repositories.tag(repository, tag)
@@ -99,15 +103,28 @@ class ManifestPush:
             self._immutable.check_push(repository, tag, known, pushed.digest)
         await self._check(repository, document)
         new = await self._holdings.is_empty(repository)
-        if document.subject is not None:
-            await self._holdings.refer(repository, document.subject, pushed)
-        if await self._repositories.manifest(repository, pushed.digest) != pushed:
-            await self._repositories.link_manifest(repository, pushed)
+        await self._link(repository, document, body)
         for tag in tags:
             await self._repositories.put_tag(repository, tag, TagRecord(pushed, LOCAL, self._now()))
         self._index.listed(repository, document.children)
         if new:
             await self._index.flush()  # so that every worker lists it
+
+    async def _link(self, repository: Repository, document: PushedDocument, body: bytes) -> None:
+        """Publish and link the bytes, which nobody may sweep away in between."""
+        pushed = document.descriptor
+        lock = await self._locks.hold(of_blob(pushed.digest), _WAIT)
+        if lock is None:
+            raise Overloaded("others push this very manifest", 1)
+        try:
+            await self._blobs.add(body, pushed.digest)
+            await self._targets.host(repository)
+            if document.subject is not None:
+                await self._holdings.refer(repository, document.subject, pushed)
+            if await self._repositories.manifest(repository, pushed.digest) != pushed:
+                await self._repositories.link_manifest(repository, pushed)
+        finally:
+            lock.release()
 
     async def _check(self, repository: Repository, document: PushedDocument) -> None:
         """See that all is there that the manifest lists; raises `MissingContent`, `InvalidManifest` for other sizes."""

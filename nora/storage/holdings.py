@@ -8,6 +8,7 @@ half-done, or a removal, is never listed.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -17,9 +18,10 @@ from nora.oci.errors import InvalidDigest
 from nora.oci.listing import MAX_REFERRERS_SIZE, TagPage
 from nora.oci.manifest import ACCEPTED_MEDIA_TYPES, OCI_INDEX
 from nora.oci.pushed import lists, referrer
+from nora.oci.reference import TAG_PATTERN
 from nora.storage.interfaces import Disk, Records
 from nora.storage.layout import Layout
-from nora.storage.records import read_document
+from nora.storage.records import MAX_RECORD_SIZE, read_document
 from nora.storage.repositories import (
     blob_key,
     manifest_key,
@@ -28,11 +30,11 @@ from nora.storage.repositories import (
     referrer_key,
     referrers_key,
     size_of,
-    tag_key,
     tag_of,
     tags_key,
 )
 
+_TAG = re.compile(rf"{TAG_PATTERN}\Z")
 _STEP = 1000
 """Records that one visit to a thread looks at."""
 _EVERY = 2**31
@@ -84,8 +86,8 @@ class Holdings:
         names = await self._records.page(tags_key(repository), "", _EVERY)
         found: list[str] = []
         for start in range(0, len(names), _STEP):
-            live = await self._disk.run(self._live, repository, names[start : start + _STEP])
-            found += [tag for tag, pointed in live if pointed == digest]
+            part = names[start : start + _STEP]
+            found += await self._disk.run(self._pointing, repository, part, digest)
         return found
 
     async def lacking(self, repository: Repository, children: Sequence[Descriptor]) -> list[Lacking]:
@@ -149,10 +151,11 @@ class Holdings:
 
     def _live(self, repository: Repository, names: Sequence[str]) -> list[tuple[str, Digest]]:
         """Read the tags, leaving out those whose manifest is not linked."""
+        folder = self._layout.record(tags_key(repository))
         linked: dict[Digest, bool] = {}
         found = []
         for name in names:
-            record = _record(self._layout.record(tag_key(repository, name)))
+            record = _record(f"{folder}/{name}") if _TAG.match(name) else None
             tag = None if record is None else tag_of(record)
             if tag is None:
                 continue
@@ -162,6 +165,13 @@ class Holdings:
             if linked[digest]:
                 found.append((name, digest))
         return found
+
+    def _pointing(self, repository: Repository, names: Sequence[str], digest: Digest) -> list[str]:
+        """Find the tags that point at `digest`; it is quick for those that do not."""
+        folder = self._layout.record(tags_key(repository))
+        encoded = digest.hex.encode("ascii")
+        likely = [name for name in names if encoded in _raw(f"{folder}/{name}")]
+        return [name for name, pointed in self._live(repository, likely) if pointed == digest]
 
     def _lacking(self, repository: Repository, children: Sequence[Descriptor]) -> list[Lacking]:
         found = []
@@ -235,6 +245,18 @@ def _record(path: str) -> dict[str, object] | None:
     except (ValueError, RecursionError):
         return None
     return None if found is None else found.value
+
+
+def _raw(path: str) -> bytes:
+    """Read the bytes of a record; nothing when there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.read(descriptor, MAX_RECORD_SIZE)
+    finally:
+        os.close(descriptor)
 
 
 def _has_entry(path: str) -> bool:

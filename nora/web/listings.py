@@ -12,6 +12,7 @@ import re
 from urllib.parse import urlencode
 
 from nora.content.interfaces import CatalogPage
+from nora.oci import Digest
 from nora.oci.errors import InvalidRequest, Unsupported
 from nora.oci.listing import TagPage
 from nora.oci.manifest import OCI_INDEX
@@ -76,8 +77,13 @@ def artifact_type(request: RegistryRequest) -> str | None:
     return wanted.decode("utf-8", "replace") if wanted else None
 
 
-def referrers(request: RegistryRequest, served: Served[bytes], route: Route) -> bytes:
-    """Answer the index of referrers; it says so where it was filtered."""
-    if artifact_type(request) is not None:
+def referrers(request: RegistryRequest, served: Served[bytes], route: Route, digest: Digest) -> bytes:
+    """Answer the index of referrers; it says so where it was filtered, and its `Link` leads on where there are more."""
+    kind = artifact_type(request)
+    if kind is not None:
         request.setHeader(b"OCI-Filters-Applied", b"artifactType")
+    if served.following is not None:
+        asked = [("last", served.following)] + ([] if kind is None else [("artifactType", kind)])
+        link = f'</v2/{route.name}/referrers/{digest}?{urlencode(asked)}>; rel="next"'
+        request.setHeader(b"Link", link.encode("ascii"))
     return answers.listing(request, served, OCI_INDEX, served.content, route.namespace)

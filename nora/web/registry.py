@@ -249,11 +249,12 @@ class Registry:
     async def _referrers(self, request: RegistryRequest, name: str, digest: str) -> bytes:
         kind = listings.artifact_type(request)
         parsed = Digest.parse(digest)
+        last = listings.span(request)[0].decode("utf-8", "replace")
         return await self._list(
             request,
             name,
-            lambda route, rights: self._backend.discovery.referrers(route, parsed, kind, rights),
-            lambda route, served: listings.referrers(request, served, route),
+            lambda route, rights: self._backend.discovery.referrers(route, parsed, kind, rights, last),
+            lambda route, served: listings.referrers(request, served, route, parsed),
         )
 
     async def _list(

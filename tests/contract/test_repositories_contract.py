@@ -99,6 +99,21 @@ class RepositoriesContract(_Base):
         self.assertFalse(self.successResultOf(self.repositories.remove_tag_upstream("team/nginx", "1")))
         self.assertIsNone(self.successResultOf(self.repositories.tag_upstream("team/nginx", "1")))
 
+    def test_rights_that_go(self) -> None:
+        """A right that is taken away is gone there, and there alone."""
+        for repository in (NGINX, ELSEWHERE):
+            self.successResultOf(self.repositories.link_manifest(repository, Descriptor("x/y", DIGEST, 7)))
+            self.successResultOf(self.repositories.link_blob(repository, DIGEST, 9))
+        self.assertTrue(self.successResultOf(self.repositories.unlink_manifest(NGINX, DIGEST)))
+        self.assertEqual(self.successResultOf(self.repositories.blob(NGINX, DIGEST)), 9)
+        self.assertTrue(self.successResultOf(self.repositories.unlink_blob(NGINX, DIGEST)))
+        self.assertFalse(self.successResultOf(self.repositories.unlink_manifest(NGINX, DIGEST)))
+        self.assertFalse(self.successResultOf(self.repositories.unlink_blob(NGINX, DIGEST)))
+        self.assertIsNone(self.successResultOf(self.repositories.manifest(NGINX, DIGEST)))
+        self.assertIsNone(self.successResultOf(self.repositories.blob(NGINX, DIGEST)))
+        self.assertIsNotNone(self.successResultOf(self.repositories.manifest(ELSEWHERE, DIGEST)))
+        self.assertEqual(self.successResultOf(self.repositories.blob(ELSEWHERE, DIGEST)), 9)
+
     def test_malformed_records_are_none(self) -> None:
         """A record that lacks a field, or has one that is not what it should be, is none."""
         for key, whole, ask in (

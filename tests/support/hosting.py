@@ -110,6 +110,7 @@ class Hosting:
             self.blobs,
             self.index,
             self.disk,
+            self.locks,
             self.turns,
             rules,
             self.clock.seconds,

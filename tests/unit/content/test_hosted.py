@@ -134,6 +134,9 @@ class TagsTests(HostedTestCase):
             with open(self.here.layout.record(tag_key(APP, tag)), "wb") as file:
                 file.write(content)
         os.mkdir(self.here.layout.record(tag_key(APP, "b4")))
+        os.rename(
+            self.here.layout.record(tag_key(APP, "b3")), f"{self.here.layout.record(tag_key(APP, 'b'))}.,"
+        )
         page = self.now(self.there.discovery.tags(self.route, b"", 2, EVERYTHING)).content
         self.assertEqual((page.tags, page.more), (("a", "c"), False))
 

@@ -142,6 +142,24 @@ class PrivateTests(PrivacyTestCase):
             self.privacy._attempts.clear()
 
 
+class ShownTests(PrivacyTestCase):
+    """What may be named in a list of everything that is stored."""
+
+    async def test_shown(self) -> None:
+        """Where no credential was ever used, and what is surely public: to everyone. The rest to those logged in."""
+        repository = Repository("docker.io", NAME)
+        user = Rights("carol", frozenset({Action.PULL}))
+        self.assertTrue(await self.privacy.shows(repository, ANONYMOUS))
+        await self.denied(self.pull.manifest(qualified([self.ours]), ONE, ANONYMOUS))
+        self.assertFalse(await self.privacy.shows(repository, ANONYMOUS))
+        self.assertFalse(await self.privacy.shows(Repository("docker.io", "nobody/asked"), ANONYMOUS))
+        self.assertTrue(await self.privacy.shows(repository, user))
+        await self.records.put(f"repositories/docker.io/{NAME}/_private", {"private": False, "checked_at": 1})
+        self.assertTrue(await self.privacy.shows(repository, ANONYMOUS))
+        self.reopen(shared=["docker.io"])
+        self.assertTrue(await self.privacy.shows(Repository("docker.io", "nobody/asked"), ANONYMOUS))
+
+
 class PublicTests(PrivacyTestCase):
     """A repository that everybody may read, at an upstream with a credential."""
 

@@ -337,6 +337,43 @@ class WorkerTests(IndexCase):
         self.clock.advance(1)
         self.assertEqual([self.totals(one), self.totals(other)], [Totals(2, 15)] * 2)
 
+    def test_flush(self) -> None:
+        """What is flushed the other sees at once; of a repository that both tell of the last word counts."""
+        one, other = self.make(), self.make()
+        for told, expected in ((True, [REPOSITORY]), (False, []), (True, [REPOSITORY])):
+            (one.appeared if told else one.emptied)(REPOSITORY)
+            self.assertNotEqual(self.repositories(other), expected)
+            self.successResultOf(one.flush())
+            self.assertEqual(self.repositories(other), expected)
+            one, other = other, one
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_pages_over_what_is_not_written(self) -> None:
+        """Parts of the list are whole, though some of it is written, some told, and some told to be gone."""
+        one, other = self.make(), self.make()
+        names = [Repository("local", f"r{i}") for i in range(9)]
+        for repository in names[::2]:
+            other.appeared(repository)
+        self.successResultOf(other.flush())
+        for repository in names[1::2]:
+            one.appeared(repository)
+        for repository in names[2:4]:
+            one.emptied(repository)
+        expected = names[:2] + names[4:]
+        for limit in (1, 2, 3, 9):
+            found: list[Repository] = []
+            while True:
+                last = found[-1].name if found else ""
+                part = self.successResultOf(one.repositories(last, limit))
+                found += part
+                if len(part) < limit:
+                    break
+            self.assertEqual(found, expected)
+
+    def repositories(self, index: SqliteIndex) -> list[Repository]:
+        found: list[Repository] = self.successResultOf(index.repositories("", 9))
+        return found
+
     def test_one_begins_anew(self) -> None:
         """When one worker set the damaged file aside the other goes on with the new one, and makes no third."""
         one, other = self.make(), self.make()
@@ -412,6 +449,7 @@ class ReindexTests(IndexCase):
         )
         held = [self.successResultOf(index.holders(d, 9)) for d in (layer, config, manifest)]
         self.assertEqual(held, [[bare, nested], [], [nested]])
+        self.assertEqual(self.successResultOf(index.repositories("", 9)), [REPOSITORY, nested])
 
     def test_what_is_gone_is_forgotten(self) -> None:
         """Blobs and lists that no file tells of any more go; last uses of the others stay."""
@@ -421,9 +459,11 @@ class ReindexTests(IndexCase):
         index.stored(stays, 99)
         index.listed(REPOSITORY, [Descriptor("x/y", gone, 10)])
         index.linked(REPOSITORY, gone)
+        index.appeared(REPOSITORY)
         self.clock.advance(1)
         self.assertEqual(self.successResultOf(reindex(self.layout, index)), Totals(1, 5))
         self.assertEqual(self.successResultOf(index.holders(gone, 9)), [])
+        self.assertEqual(self.successResultOf(index.repositories("", 9)), [])
         self.assertIsNone(self.listed(index, REPOSITORY, gone))
         self.assertEqual(self.rows("SELECT digest, size, used_at FROM blobs"), [(str(stays), 5, 1000.0)])
 

@@ -1,4 +1,4 @@
-"""Everything that can be pushed, put together: blobs by sessions, and manifests."""
+"""Everything that can be pushed, put together of its two halves."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from nora.push.manifests import ManifestPush
 from nora.push.sessions import Sessions
 
 
-class Pushes:
-    """See `nora.push.interfaces.Push`."""
+class EveryPush:
+    """See `nora.push.interfaces.Push`: blobs go to `sessions`, manifests to `manifests`."""
 
     def __init__(self, sessions: Sessions, manifests: ManifestPush) -> None:
         self.begin = sessions.begin
