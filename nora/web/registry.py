@@ -28,7 +28,7 @@ from nora.access import Rights
 from nora.concurrency import Background
 from nora.content.interfaces import Catalog, Removal
 from nora.oci import Digest, Reference, check_name, parse_reference
-from nora.oci.errors import InvalidName, NoraError, Overloaded, Unauthorized, Unavailable, Unsupported
+from nora.oci.errors import InvalidName, NoraError, Unavailable, Unsupported
 from nora.oci.reference import NAME_PATTERN
 from nora.pull.interfaces import Answer, Content, Discovery, Pull, Served
 from nora.push.interfaces import Push
@@ -38,9 +38,9 @@ from nora.upstream.interfaces import Route
 from nora.web import answers, asked, errors, listings, ranges
 from nora.web.bodies import send
 from nora.web.changes import Changes
-from nora.web.doorkeeper import Doorkeeper
+from nora.web.doorkeeper import Doorkeeper, OpenDoor
 from nora.web.patience import Patience
-from nora.web.requests import RegistryRequest, Visit
+from nora.web.requests import RegistryRequest
 from nora.web.uploads import Unbroken, Uploads
 
 T = TypeVar("T")
@@ -67,6 +67,7 @@ class Backend:
     routing: Router
     pull: Pull
     discovery: Discovery
+    doorkeeper: Doorkeeper = attrs.field(factory=OpenDoor)
     push: Push | None = None
     """None where nothing can be pushed."""
     removal: Removal | None = None
@@ -103,7 +104,6 @@ class Registry:
         clock: IReactorTime,
         metrics: Metrics,
         instance: str,
-        doorkeeper: Doorkeeper,
         background: Background,
         *,
         answer_timeout: float = 25.0,
@@ -113,7 +113,6 @@ class Registry:
         self._clock = clock
         self._metrics = metrics
         self._instance = instance
-        self._doorkeeper = doorkeeper
         unbroken = Unbroken(background)
         self._upload_endpoints = Uploads(unbroken)
         self._changes = Changes(unbroken)
@@ -126,11 +125,7 @@ class Registry:
 
     async def admit(self, request: RegistryRequest) -> None:
         """Ask the doorkeeper, and refuse what no endpoint may see."""
-        try:
-            request.rights = await self._doorkeeper.admit(request)
-        except (Unauthorized, Overloaded):
-            _note_login(request)
-            raise
+        request.rights = await self._backend.doorkeeper.admit(request)
         if request.visit is not None:
             request.visit.user = request.rights.user
         segments = request.postpath or []
@@ -153,7 +148,7 @@ class Registry:
             error = errors.NotOffered("no such endpoint")
         if not request.startedWriting:
             if isinstance(error, NoraError):
-                error = self._doorkeeper.answer(request, error)
+                error = self._backend.doorkeeper.answer(request, error)
             errors.report(error, request.id)
             return errors.answer(request, error, request.endpoint, request.allow)
         if not request.gone:
@@ -376,15 +371,6 @@ class _Entrance(Resource):
         if isinstance(body, bytes):
             request.write(body)
             request.finish()
-
-
-def _note_login(request: RegistryRequest) -> None:
-    """Make a refused password an event of its own; a token that ran out is none."""
-    if not (request.text(b"Authorization") or "").lower().startswith("basic "):
-        return
-    if request.visit is None:
-        request.visit = Visit("", "")
-    request.visit.action = "login"
 
 
 def _require(request: RegistryRequest) -> None:

@@ -12,7 +12,6 @@ from twisted.internet.interfaces import IReactorTime
 from nora.concurrency import Background
 from nora.telemetry import AuditLog, Metrics
 from nora.web.connections import RegistrySite
-from nora.web.doorkeeper import Doorkeeper, OpenDoor
 from nora.web.pages import Health, HealthPage, MetricsPage, ReadyPage, Root
 from nora.web.registry import Backend, Registry
 
@@ -41,15 +40,14 @@ def build_site(
     health: Health,
     ready: Callable[[], bool],
     instance: str,
-    doorkeeper: Doorkeeper | None = None,
     background: Background | None = None,
     limits: Limits | None = None,
 ) -> RegistrySite:
     """Put the site together.
 
     `health` tells what `/health` shows beside status and version; `ready` whether the daemon has started;
-    `instance` is the pseudonym that this server's own requests carry in `Via`. Without a `doorkeeper` everyone
-    may pull. In `background` run the pushes whose clients have left.
+    `instance` is the pseudonym that this server's own requests carry in `Via`. In `background` run the pushes, which
+    outlive clients that leave.
     """
     limits = limits or Limits()
     registry = Registry(
@@ -57,7 +55,6 @@ def build_site(
         clock,
         metrics,
         instance,
-        doorkeeper or OpenDoor(),
         Background() if background is None else background,
         answer_timeout=limits.answer_timeout,
         stall_timeout=limits.stall_timeout,

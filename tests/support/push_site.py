@@ -62,6 +62,7 @@ class PushSiteTestCase(SiteTestCase):
 
     def build(self) -> Any:
         """Build the site."""
+        self.backend.doorkeeper = self.door
         self.backend.push = self.push
         self.backend.removal = self.contents
         self.backend.catalog = self.contents
@@ -73,7 +74,6 @@ class PushSiteTestCase(SiteTestCase):
             health=self._ask_health,
             ready=lambda: True,
             instance="nora-0123456789abcdef",
-            doorkeeper=self.door,
             background=self.background,
             limits=self.limits,
         )

@@ -43,8 +43,8 @@ def certificate() -> bytes:
     return pem + made.public_bytes(serialization.Encoding.PEM)
 
 
-class TLSTests(SiteTestCase):
-    """The same promises, over TLS."""
+class OverTLS(SiteTestCase):
+    """A site behind TLS, and clients that speak it."""
 
     def listen(self) -> Any:
         with tempfile.NamedTemporaryFile() as file:
@@ -62,6 +62,10 @@ class TLSTests(SiteTestCase):
         await client.opened()
         self.clients.append(client)
         return client
+
+
+class TLSTests(OverTLS):
+    """The same promises, over TLS."""
 
     async def test_blobs(self) -> None:
         """Whole blobs and ranges arrive, pipelined on one connection, although the reader has a file."""
