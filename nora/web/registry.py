@@ -20,7 +20,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
@@ -39,6 +38,7 @@ from nora.web import answers, asked, errors, listings, ranges
 from nora.web.bodies import send
 from nora.web.changes import Changes
 from nora.web.doorkeeper import Doorkeeper, OpenDoor
+from nora.web.entrance import Entrance
 from nora.web.patience import Patience
 from nora.web.requests import RegistryRequest
 from nora.web.uploads import Unbroken, Uploads
@@ -121,7 +121,7 @@ class Registry:
 
     def resource(self) -> Resource:
         """Give what belongs under `/v2`."""
-        return _Entrance(self, self.app.resource())
+        return Entrance(self, self.app.resource())
 
     async def admit(self, request: RegistryRequest) -> None:
         """Ask the doorkeeper, and refuse what no endpoint may see."""
@@ -328,49 +328,6 @@ class Registry:
     def _count(self, served: Served[Answer]) -> None:
         if not answers.is_index(served.content.descriptor.media_type):
             self._metrics.pulled(served.cached.stored)
-
-
-class _Entrance(Resource):
-    """What every request under `/v2` passes before the router sees it."""
-
-    isLeaf = True
-
-    def __init__(self, registry: Registry, inner: Any) -> None:
-        super().__init__()
-        self._registry = registry
-        self._inner = inner
-
-    def render(self, request: Any) -> Any:
-        """Render a request: see `Registry.admit`. Where the doorkeeper knows at once, so does this."""
-        request.setHeader(b"Docker-Distribution-API-Version", b"registry/2.0")
-        asked.classify(request)
-        admitting = Deferred.fromCoroutine(self._registry.admit(request))
-        answered: list[Any] = []
-        admitting.addCallbacks(
-            lambda _: self._inner.render(request), lambda failure: self._refuse(request, failure)
-        )
-        admitting.addCallbacks(
-            answered.append, lambda failure: answered.append(self._defect(request, failure))
-        )
-        if answered:
-            return answered[0]
-        request.notifyFinish().addErrback(lambda _: admitting.cancel())
-        admitting.addCallback(lambda _: self._answer(request, answered[0]))
-        return NOT_DONE_YET
-
-    def _refuse(self, request: RegistryRequest, failure: Failure) -> Any:
-        if request.gone:
-            return NOT_DONE_YET
-        return self._registry.failed(request, failure.value or RuntimeError())
-
-    def _defect(self, request: RegistryRequest, failure: Failure) -> Any:
-        request.processingFailed(failure)
-        return NOT_DONE_YET
-
-    def _answer(self, request: RegistryRequest, body: Any) -> None:
-        if isinstance(body, bytes):
-            request.write(body)
-            request.finish()
 
 
 def _require(request: RegistryRequest) -> None:
