@@ -85,10 +85,10 @@ class Policy:
             routing,
             hosting.pull,
             hosting.discovery,
-            hosting.push,
-            hosting.removal,
-            hosting.catalog,
-            doorkeeper,
+            push=hosting.push,
+            removal=hosting.removal,
+            catalog=hosting.catalog,
+            doorkeeper=doorkeeper,
         )
 
     def _pull(

@@ -8,9 +8,10 @@ from nora.access import Action
 from nora.content.interfaces import Removal
 from nora.oci import MAX_MANIFEST_SIZE, Digest, Tag, parse_reference
 from nora.oci.errors import Overloaded, RequestTooLarge
-from nora.push.interfaces import Body, Push
+from nora.push.interfaces import Push
 from nora.web import asked
 from nora.web.errors import TooManyTags
+from nora.web.incoming import IncomingBody
 from nora.web.requests import RegistryRequest
 from nora.web.uploads import Unbroken, stored
 
@@ -21,45 +22,39 @@ _RETRY = 5
 
 
 class ManifestBodies:
-    """Manifests are read whole; all that are being read have a bound together, in bytes."""
+    """Manifests are read whole; all that are in the making have a bound together, in bytes."""
 
     def __init__(self, limit: int = _ALL_BODIES) -> None:
         self._limit = limit
         self._held = 0
 
-    async def read(self, body: Body, most: int = MAX_MANIFEST_SIZE) -> bytes:
-        """Read a body of up to `most` bytes. Raises `RequestTooLarge`, `Overloaded`, `Broken`."""
+    async def read(self, body: IncomingBody, most: int = MAX_MANIFEST_SIZE) -> bytes:
+        """Read up to `most` bytes; `forget` them in the end. Raises `RequestTooLarge`, `Overloaded`, `Broken`."""
         if body.length is not None and body.length > most:
             raise RequestTooLarge(f"a manifest has at most {most} bytes", {"limit": most})
         chunks: list[bytes] = []
         taken = 0
-        refusal: list[RequestTooLarge | Overloaded] = []
 
         def take(chunk: bytes) -> None:
             nonlocal taken
-            if refusal:
-                return
             if taken + len(chunk) > most:
-                refusal.append(RequestTooLarge(f"a manifest has at most {most} bytes", {"limit": most}))
-            elif self._held + len(chunk) > self._limit:
-                refusal.append(Overloaded("too many manifests are being pushed", _RETRY))
-            else:
-                chunks.append(chunk)
-                taken += len(chunk)
-                self._held += len(chunk)
-                return
-            body.abort()
+                raise RequestTooLarge(f"a manifest has at most {most} bytes", {"limit": most})
+            if self._held + len(chunk) > self._limit:
+                raise Overloaded("too many manifests are being pushed", _RETRY)
+            chunks.append(chunk)
+            taken += len(chunk)
+            self._held += len(chunk)
 
         try:
             await body.deliver(take)
-        except Exception:
-            if not refusal:
-                raise
-        finally:
+        except BaseException:
             self._held -= taken
-        if refusal:
-            raise refusal[0]
+            raise
         return b"".join(chunks)
+
+    def forget(self, body: bytes) -> None:
+        """Tell that a body that was read is needed no more."""
+        self._held -= len(body)
 
 
 class Changes:
@@ -79,9 +74,12 @@ class Changes:
         # Push asks the operator's rules too; this much is known before the body is read.
         request.rights.require(Action.PUSH, target.name)
         body = await self._bodies.read(request.brought())
-        pushed = await self._unbroken.run(
-            push.manifest(target, parsed, _media_type(request), body, told, request.rights)
-        )
+        try:
+            pushed = await self._unbroken.run(
+                push.manifest(target, parsed, _media_type(request), body, told, request.rights)
+            )
+        finally:
+            self._bodies.forget(body)
         if request.visit is not None:
             request.visit.digest = str(pushed.digest)
         if pushed.subject is not None:

@@ -76,12 +76,15 @@ class IncomingBody:
     # For who takes it.
 
     def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
-        """Begin; see `nora.concurrency.Flow`. Fails with `Broken`."""
+        """Begin; see `nora.concurrency.Flow`. Fails with `Broken`, or with what `sink` raises: that ends it."""
         done = self._done.wait()
         self._sink = sink
         early, self._early = self._early, []
+        error = self._error
         for chunk in early:
-            sink(chunk)
+            self._hand(sink, chunk)
+            if self._error is not error:
+                break
         if self._error is not None:
             self._done.fail(self._error)
         elif not self.is_open:
@@ -129,7 +132,7 @@ class IncomingBody:
         if self._sink is None:
             self._early.append(data)
         else:
-            self._sink(data)
+            self._hand(self._sink, data)
 
     def ended(self) -> None:
         """Tell that it came whole."""
@@ -151,6 +154,14 @@ class IncomingBody:
         if self.is_open:
             self._give_up(Broken("the request was answered before the end of its body"))
             self._line.release()
+
+    def _hand(self, sink: Callable[[bytes], None], chunk: bytes) -> None:
+        try:
+            sink(chunk)
+        except Exception as error:
+            self._give_up(error)
+            if self.is_open:
+                self._line.hold()
 
     def _read(self) -> None:
         if self._expected:

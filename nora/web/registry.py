@@ -20,7 +20,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
@@ -28,7 +27,7 @@ from nora.access import Rights
 from nora.concurrency import Background
 from nora.content.interfaces import Catalog, Removal
 from nora.oci import Digest, Reference, check_name, parse_reference
-from nora.oci.errors import InvalidName, NoraError, Overloaded, Unauthorized, Unavailable, Unsupported
+from nora.oci.errors import InvalidName, NoraError, Unavailable, Unsupported
 from nora.oci.reference import NAME_PATTERN
 from nora.pull.interfaces import Answer, Content, Discovery, Pull, Served
 from nora.push.interfaces import Push
@@ -39,8 +38,9 @@ from nora.web import answers, asked, errors, listings, ranges
 from nora.web.bodies import send
 from nora.web.changes import Changes
 from nora.web.doorkeeper import Doorkeeper, OpenDoor
+from nora.web.entrance import Entrance
 from nora.web.patience import Patience
-from nora.web.requests import RegistryRequest, Visit
+from nora.web.requests import RegistryRequest
 from nora.web.uploads import Unbroken, Uploads
 
 T = TypeVar("T")
@@ -126,15 +126,11 @@ class Registry:
 
     def resource(self) -> Resource:
         """Give what belongs under `/v2`."""
-        return _Entrance(self, self.app.resource())
+        return Entrance(self, self.app.resource())
 
     async def admit(self, request: RegistryRequest) -> None:
         """Ask the doorkeeper, and refuse what no endpoint may see."""
-        try:
-            request.rights = await self._backend.doorkeeper.admit(request)
-        except (Unauthorized, Overloaded):
-            _note_login(request)
-            raise
+        request.rights = await self._backend.doorkeeper.admit(request)
         if request.visit is not None:
             request.visit.user = request.rights.user
         segments = request.postpath or []
@@ -338,58 +334,6 @@ class Registry:
     def _count(self, served: Served[Answer]) -> None:
         if not answers.is_index(served.content.descriptor.media_type):
             self._metrics.pulled(served.cached.stored)
-
-
-class _Entrance(Resource):
-    """What every request under `/v2` passes before the router sees it."""
-
-    isLeaf = True
-
-    def __init__(self, registry: Registry, inner: Any) -> None:
-        super().__init__()
-        self._registry = registry
-        self._inner = inner
-
-    def render(self, request: Any) -> Any:
-        """Render a request: see `Registry.admit`. Where the doorkeeper knows at once, so does this."""
-        request.setHeader(b"Docker-Distribution-API-Version", b"registry/2.0")
-        asked.classify(request)
-        admitting = Deferred.fromCoroutine(self._registry.admit(request))
-        answered: list[Any] = []
-        admitting.addCallbacks(
-            lambda _: self._inner.render(request), lambda failure: self._refuse(request, failure)
-        )
-        admitting.addCallbacks(
-            answered.append, lambda failure: answered.append(self._defect(request, failure))
-        )
-        if answered:
-            return answered[0]
-        request.notifyFinish().addErrback(lambda _: admitting.cancel())
-        admitting.addCallback(lambda _: self._answer(request, answered[0]))
-        return NOT_DONE_YET
-
-    def _refuse(self, request: RegistryRequest, failure: Failure) -> Any:
-        if request.gone:
-            return NOT_DONE_YET
-        return self._registry.failed(request, failure.value or RuntimeError())
-
-    def _defect(self, request: RegistryRequest, failure: Failure) -> Any:
-        request.processingFailed(failure)
-        return NOT_DONE_YET
-
-    def _answer(self, request: RegistryRequest, body: Any) -> None:
-        if isinstance(body, bytes):
-            request.write(body)
-            request.finish()
-
-
-def _note_login(request: RegistryRequest) -> None:
-    """Make a refused password an event of its own; a token that ran out is none."""
-    if not (request.text(b"Authorization") or "").lower().startswith("basic "):
-        return
-    if request.visit is None:
-        request.visit = Visit("", "")
-    request.visit.action = "login"
 
 
 def _require(request: RegistryRequest) -> None:

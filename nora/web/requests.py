@@ -55,7 +55,7 @@ class Visit:
     upstream: str | None = None
     user: str | None = None
     action: str = "pull"
-    """What was done to the repository: `pull`, `list`, `push`, `mount` or `delete`; `login` where one failed."""
+    """What was done to the repository: `pull`, `list`, `push`, `mount` or `delete`."""
 
 
 class RegistryRequest(Request):

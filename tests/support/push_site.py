@@ -62,6 +62,7 @@ class PushSiteTestCase(SiteTestCase):
 
     def build(self) -> Any:
         """Build the site."""
+        self.backend.doorkeeper = self.door
         self.backend.push = self.push
         self.backend.removal = self.contents
         self.backend.catalog = self.contents

@@ -3,7 +3,7 @@
 # mypy: disallow-untyped-calls=False
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from nora.oci import Digest
 from nora.oci.errors import Broken, Denied
@@ -288,6 +288,26 @@ class EarlyAnswerTests(WireTestCase):
         line.send(DATA)
         reply = line.reply()
         self.assertEqual((reply.status, reply.headers["connection"]), (502, "close"))
+
+    def test_a_sink_that_raises(self) -> None:
+        """What the taker raises ends the body and is what it learns, whenever the bytes came."""
+
+        def refuse(body: Body, chunk: bytes) -> None:
+            raise Denied("enough")
+
+        self.push.taken = refuse
+        gate: Deferred[None] = Deferred()
+        early = self.connect()
+        self.push.gate = lambda: gate
+        early.request("POST", f"{UPLOADS}?digest={DIGEST}", "Content-Length: 1000")
+        early.send(DATA)
+        gate.callback(None)
+        self.push.gate = lambda: succeed(None)
+        late = self.connect()
+        late.request("POST", f"{UPLOADS}?digest={DIGEST}", f"Content-Length: {GIB}")
+        late.send(DATA)
+        self.assertEqual((early.reply().status, late.reply().status), (403, 403))
+        self.assertEqual(len(self.push.broken), 2)
 
     def test_no_such_place(self) -> None:
         """A huge body for no endpoint, or with a method that it lacks, is refused at its headers."""

@@ -20,6 +20,7 @@ from nora.push.interfaces import Body, Target
 from tests.support.http_client import RawClient
 from tests.support.push_fakes import FakePush
 from tests.support.push_site import PushSiteTestCase
+from tests.web.test_tls import OverTLS
 
 reactor: Any = _reactor
 MIB = 1024 * 1024
@@ -97,7 +98,7 @@ class SlowPush(FakePush):
 
 
 class StreamTests(PushSiteTestCase):
-    """Long bodies."""
+    """Long bodies, in cleartext."""
 
     def setUp(self) -> None:
         """Push slowly."""
@@ -153,3 +154,7 @@ class StreamTests(PushSiteTestCase):
         await client.closed()
         await self.eventually(lambda: self.site.in_flight == 0 and not len(self.background))
         self.assertEqual(self.push.blobs, {})
+
+
+class TLSStreamTests(OverTLS, StreamTests):
+    """The same, over TLS, whose layer has buffers of its own."""

@@ -21,8 +21,8 @@ from tests.support.web_site import SiteTestCase, reactor
 BIG = random.Random(2).randbytes(5_000_001)
 
 
-class TLSCase(SiteTestCase):
-    """A site behind TLS."""
+class OverTLS(SiteTestCase):
+    """A site behind TLS, and clients that speak it."""
 
     def listen(self) -> Any:
         folder = Path(temporary_folder(self))
@@ -43,7 +43,7 @@ class TLSCase(SiteTestCase):
         return client
 
 
-class TLSTests(TLSCase):
+class TLSTests(OverTLS):
     """The same promises, over TLS."""
 
     async def test_blobs(self) -> None:
@@ -101,7 +101,7 @@ class TLSTests(TLSCase):
         self.assertEqual((content.closed, content.readers[0].closed), (1, 1))
 
 
-class SilenceTests(TLSCase):
+class SilenceTests(OverTLS):
     """The deadline of a request holds before the handshake too."""
 
     limits = Limits(header_timeout=0.2)
@@ -116,7 +116,7 @@ class SilenceTests(TLSCase):
         await self.eventually(lambda: not self.site.connections)
 
 
-class CrowdTests(TLSCase):
+class CrowdTests(OverTLS):
     """The bound of connections holds before the handshake too."""
 
     limits = Limits(max_connections=2)

@@ -387,19 +387,6 @@ class DoorTests(WireTestCase):
         self.assertEqual(line.reply().status, 500)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
-    def test_login(self) -> None:
-        """A refused password is an event of its own; a missing one, or a token that ran out, is not."""
-        self.door.error = Unauthorized("who?", "Basic x")
-        self.connect().ask("GET", "/v2/")
-        self.connect().ask("GET", "/v2/", "Authorization: Bearer x")
-        self.assertEqual(self.events.list, [])
-        self.connect().ask("GET", "/v2/", "Authorization: Basic eDp5")
-        self.connect().ask("GET", "/v2/a/manifests/1", "Authorization: Basic eDp5")
-        self.assertEqual(
-            [(e.action, e.repository, e.status) for e in self.events.list],
-            [("login", "", 401), ("login", "a", 401)],
-        )
-
     def test_nothing_behind(self) -> None:
         """Without a push, a removal and a catalog there is nothing to do."""
         self.backend.push = self.backend.removal = self.backend.catalog = None

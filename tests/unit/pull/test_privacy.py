@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from nora.access import ANONYMOUS
+from nora.access import ANONYMOUS, Action, Rights
 from nora.oci import Digest, Repository, Tag
 from nora.oci.errors import Denied, Limited, ManifestUnknown, NoraError, Unavailable, Unknown, Unverified
 from nora.pull.privacy import DAY, Privacy, PrivatePull
