@@ -90,6 +90,7 @@ def _upstream(upstream: Registry) -> dict[str, object]:
         "last_success": _iso(state.last_success),
         "last_error": state.last_error,
         "last_error_at": _iso(state.last_error_at),
+        "pulls_left": upstream.pulls_left(),
         "circuit": {
             "state": circuit.word,
             "since": _iso(circuit.since),

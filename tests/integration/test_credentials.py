@@ -100,7 +100,11 @@ def test_refused(room: Room, registry: Registry, image: Image) -> None:
     for _ in range(3):
         assert nora.get(f"/v2/{_NAME}/manifests/1").status == 502
     assert asked() == 2, "a refused credential is not shown again at once"
-    assert nora.metric("nora_upstream_credential_refused_total", upstream="mine") == 1
+    nora.signal(signal.SIGHUP)
+    wait_for(lambda: "the configuration was read again" in nora.log, "the reload")
+    assert nora.get(f"/v2/{_NAME}/manifests/1").status == 502
+    wait_for(lambda: asked() == 3, "one more line, for a reload has it shown again")
+    assert nora.metric("nora_upstream_credential_refused_total", upstream="mine") == 2
     health = json.loads(nora.get("/health").body)
     [upstream] = health["upstreams"]
     assert upstream["last_error"] == "our credential was refused"

@@ -102,6 +102,7 @@ class WarningTests(CredentialTestCase):
         self.assertEqual(warnings(registry, quota_reserve=19), [])
         (text,) = warnings(registry, quota_reserve=20)
         self.assertIn("20 pulls are left", text)
+        self.assertEqual([each["pulls_left"] for each in tell(registry)["upstreams"]], [20])
 
     def test_provisional(self) -> None:
         """How many names are resolved for the time being."""
