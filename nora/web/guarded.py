@@ -10,13 +10,12 @@ from nora.access import Action, Rights
 from nora.access.rules import RuleSet
 from nora.access.scopes import Scopes
 from nora.access.tokens import BadToken, Grant, Issued, Tokens
-from nora.oci.errors import NoraError, NotAllowed, Unauthorized
+from nora.oci.errors import NoraError, NotAllowed
 from nora.web import challenges
 from nora.web.logins import Basic, Bearer, Logins, Malformed, authorization, note_login
 from nora.web.requests import RegistryRequest
 
 _PULL = frozenset({Action.PULL})
-_BASE = frozenset({b"/v2", b"/v2/"})
 
 
 @attrs.frozen
@@ -56,8 +55,11 @@ class GuardedDoor:
         except Malformed as error:
             raise challenges.bearer(at, str(error), scope=challenges.scope(request)) from None
         if given is None:
-            if request.path in _BASE:  # the only place where skopeo and podman look for the token service
-                raise challenges.bearer(at, "log in, or fetch an anonymous token")
+            # `/v2/` is the only place where skopeo and podman look for the token service.
+            if challenges.is_base(request) or not self._anonymous_pull:
+                raise challenges.bearer(
+                    at, "log in, or fetch an anonymous token", scope=challenges.scope(request)
+                )
             return self._rights(None)
         if isinstance(given, Basic):
             if not await self._logins.check(request, given.user, given.password):
@@ -118,16 +120,15 @@ class GuardedDoor:
             grant = self._verify(given.token)
         except BadToken as error:
             scope = challenges.scope(request)
-            raise self._invalid(at, error, scope) from None
+            raise challenges.bearer(at, str(error), scope=scope, error="invalid_token") from None
         return attrs.evolve(self._rights(grant.user), scopes=grant.scopes)
-
-    def _invalid(self, at: challenges.Service, error: BadToken, scope: str) -> Unauthorized:
-        return challenges.bearer(at, str(error), scope=scope, error="invalid_token")
 
     def _verify(self, token: str) -> Grant:
         grant = self._tokens.verify(token, self._audience)
         if grant.user is not None and not self._logins.passwords.knows(grant.user):
             raise BadToken("the user of the token is not known any more")
+        if grant.user is None and not self._anonymous_pull:
+            raise BadToken("anonymous clients may do nothing here any more")
         return grant
 
     @property
@@ -146,6 +147,4 @@ class GuardedDoor:
 
     def _rights(self, user: str | None) -> Rights:
         most = self._rules.most(user)
-        if user is None:
-            most = most & _PULL if self._anonymous_pull else frozenset()
-        return Rights(user, most, self._rules)
+        return Rights(user, most & _PULL if user is None else most, self._rules)
