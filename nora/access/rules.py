@@ -30,6 +30,12 @@ _IMPLIED = {
 """Clients look before they push or delete, so that either would be of no use without pulling."""
 
 
+_PULL = frozenset({Action.PULL})
+_UNRULED = _PULL | {Action.PUSH, Action.DELETE}
+_MAX_KNOWN = 4096
+"""For how many users their rules are kept at hand."""
+
+
 def _with_implied(actions: Iterable[Action]) -> frozenset[Action]:
     return frozenset(implied for action in actions for implied in _IMPLIED[action])
 
@@ -78,20 +84,29 @@ class RuleSet:
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         self._rules = tuple(rules)
+        self._known: dict[str | None, tuple[tuple[Rule, ...], frozenset[Action]]] = {}
 
     def most(self, user: str | None) -> frozenset[Action]:
         """Tell the most that `user` may do to any repository."""
         if not self._rules:
-            pull = frozenset({Action.PULL})
-            return pull if user is None else pull | {Action.PUSH, Action.DELETE}
-        found = (rule.actions for rule in self._rules if rule.concerns(user))
-        return frozenset[Action]().union(*found)
+            return _PULL if user is None else _UNRULED
+        return self._of(user)[1]
 
     def allow(self, user: str | None, action: Action, repository: str) -> bool:
         """Tell whether `user` may take `action` on the repository with that full name; see `nora.access.Rules`."""
         if not self._rules:
             return action in self.most(user)
-        for rule in self._rules:
-            if rule.concerns(user) and rule.matches(repository):
+        for rule in self._of(user)[0]:
+            if rule.matches(repository):
                 return action in rule.actions
         return False
+
+    def _of(self, user: str | None) -> tuple[tuple[Rule, ...], frozenset[Action]]:
+        """Give the rules that are for `user`, and all that they allow together."""
+        known = self._known.get(user)
+        if known is None:
+            rules = tuple(rule for rule in self._rules if rule.concerns(user))
+            known = (rules, frozenset[Action]().union(*(rule.actions for rule in rules)))
+            if len(self._known) < _MAX_KNOWN:
+                self._known[user] = known
+        return known

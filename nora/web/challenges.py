@@ -24,6 +24,7 @@ from nora.web.visitors import visitor
 
 TOKEN_PATH = "/v2/token"  # noqa: S105
 _V2 = re.compile(r"(?:[Hh][Tt][Tt][Pp][Ss]?://[^/?]*)?/v2/(.{1,2048})\Z", re.DOTALL)
+_BASE = re.compile(rb"(?:[Hh][Tt][Tt][Pp][Ss]?://[^/?]*)?/v2/?\Z")
 _ORIGIN = re.compile(r"(https?)://(.+)\Z")
 
 
@@ -56,6 +57,11 @@ def bearer(at: Service, message: str, *, scope: str = "", error: str = "") -> Un
 def basic(message: str) -> Unauthorized:
     """Make the error of the token service itself, for who gave no password there, or a wrong one."""
     return Unauthorized(message, 'Basic realm="nora",charset="UTF-8"')
+
+
+def is_base(request: RegistryRequest) -> bool:
+    """Tell whether `/v2/` itself is asked for."""
+    return _BASE.match(request.path) is not None
 
 
 def needed(request: RegistryRequest) -> tuple[str, Action] | None:

@@ -16,7 +16,6 @@ from nora.web.logins import Basic, Bearer, Logins, Malformed, authorization, not
 from nora.web.requests import RegistryRequest
 
 _PULL = frozenset({Action.PULL})
-_BASE = frozenset({b"/v2", b"/v2/"})
 
 
 @attrs.frozen
@@ -50,20 +49,20 @@ class GuardedDoor:
 
     async def admit(self, request: RegistryRequest) -> Rights:
         """Tell the rights of who asks. Raises `Unauthorized`, and `Overloaded` for too many wrong passwords."""
-        at = challenges.service(request, self._public_url)
         try:
             given = authorization(request)
         except Malformed as error:
-            raise challenges.bearer(at, str(error), scope=challenges.scope(request)) from None
+            raise self._challenge(request, str(error)) from None
         if given is None:
-            if request.path in _BASE:  # the only place where skopeo and podman look for the token service
-                raise challenges.bearer(at, "log in, or fetch an anonymous token")
+            # `/v2/` is the only place where skopeo and podman look for the token service.
+            if challenges.is_base(request) or not self._anonymous_pull:
+                raise self._challenge(request, "log in, or fetch an anonymous token")
             return self._rights(None)
         if isinstance(given, Basic):
             if not await self._logins.check(request, given.user, given.password):
-                raise challenges.bearer(at, "wrong user or password", scope=challenges.scope(request))
+                raise self._challenge(request, "wrong user or password")
             return self._rights(given.user)
-        return self._bearer(request, given, at)
+        return self._bearer(request, given)
 
     def answer(self, request: RegistryRequest, error: NoraError) -> NoraError:
         """Give the error that goes out: a challenge where a login, or a token for more, may help."""
@@ -73,15 +72,13 @@ class GuardedDoor:
             given = authorization(request)
         except Malformed:
             return error
-        at = challenges.service(request, self._public_url)
-        scope = challenges.scope(request)
         if given is None:
-            return challenges.bearer(at, error.message, scope=scope)
+            return self._challenge(request, error.message)
         grant = self._granted(given)
         need = challenges.needed(request)
         if grant is None or (grant.user is not None and (need is None or need in grant.scopes)):
             return error
-        return challenges.bearer(at, error.message, scope=scope, error="insufficient_scope")
+        return self._challenge(request, error.message, "insufficient_scope")
 
     async def issue(self, request: RegistryRequest, asked: Asked) -> tuple[Issued, Scopes]:
         """Make a token for what of the scopes the client may have at all, and tell which those are.
@@ -110,24 +107,26 @@ class GuardedDoor:
             raise challenges.basic("wrong user or password")
         return asked.basic.user
 
-    def _bearer(self, request: RegistryRequest, given: Bearer, at: challenges.Service) -> Rights:
+    def _challenge(self, request: RegistryRequest, message: str, error: str = "") -> Unauthorized:
+        at = challenges.service(request, self._public_url)
+        return challenges.bearer(at, message, scope=challenges.scope(request), error=error)
+
+    def _bearer(self, request: RegistryRequest, given: Bearer) -> Rights:
         owner = self._logins.passwords.bearer(given.token)
         if owner is not None:
             return self._rights(owner)
         try:
             grant = self._verify(given.token)
         except BadToken as error:
-            scope = challenges.scope(request)
-            raise self._invalid(at, error, scope) from None
+            raise self._challenge(request, str(error), "invalid_token") from None
         return attrs.evolve(self._rights(grant.user), scopes=grant.scopes)
-
-    def _invalid(self, at: challenges.Service, error: BadToken, scope: str) -> Unauthorized:
-        return challenges.bearer(at, str(error), scope=scope, error="invalid_token")
 
     def _verify(self, token: str) -> Grant:
         grant = self._tokens.verify(token, self._audience)
         if grant.user is not None and not self._logins.passwords.knows(grant.user):
             raise BadToken("the user of the token is not known any more")
+        if grant.user is None and not self._anonymous_pull:
+            raise BadToken("anonymous clients may do nothing here any more")
         return grant
 
     @property
@@ -146,6 +145,4 @@ class GuardedDoor:
 
     def _rights(self, user: str | None) -> Rights:
         most = self._rules.most(user)
-        if user is None:
-            most = most & _PULL if self._anonymous_pull else frozenset()
-        return Rights(user, most, self._rules)
+        return Rights(user, most & _PULL if user is None else most, self._rules)

@@ -4,17 +4,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import jwt
+from twisted.internet.defer import Deferred, execute
+from twisted.trial.unittest import SynchronousTestCase
 
-from nora.access import Action
+from nora.access import Action, passwords
 from nora.access.rules import Rule
+from nora.oci.errors import InvalidRequest, RequestTooLarge
 from nora.oci.manifest import OCI_MANIFEST
 from nora.web.doorkeeper import LoopbackDoor
-from tests.support.doors import PASSWORD, TOKEN, House, basic, write_users
+from nora.web.guarded import Asked
+from nora.web.logins import Basic
+from nora.web.tokens import _form
+from tests.support.doors import PASSWORD, TOKEN, AtTheDoor, House, basic, write_users
 from tests.support.http_client import Reply
 from tests.support.storage_fakes import temporary_folder
 from tests.support.web_site import SiteTestCase
@@ -233,6 +240,13 @@ class RegistryTests(GuardedSiteTestCase):
         self.assertEqual(self.count("nora_logins_total", outcome="limited"), 2)
         self.assertEqual(self.events.list[-3].status, 429)
 
+    async def test_busy(self) -> None:
+        """When too many passwords are being checked, the client comes back a little later."""
+        self.patch(passwords, "MAX_WAITING", 0)
+        reply = await self.ask("GET", MANIFEST, authorized())
+        self.assertEqual((reply.status, reply.headers["retry-after"]), (503, "2"))
+        self.assertEqual(self.count("nora_logins_total", outcome="busy"), 1)
+
     async def test_insufficient(self) -> None:
         """A token for one repository opens no other."""
         token = await self.token("scope=repository:other:pull", authorized())
@@ -247,3 +261,42 @@ class RegistryTests(GuardedSiteTestCase):
         while (await self.ask("GET", MANIFEST, authorized())).status != 401:
             await self.turn(0.05)
         self.assertEqual((await self.ask("GET", MANIFEST, token)).status, 401)
+
+
+class Flowing:
+    """A body that streams; what its sink raises is what it fails with."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self.chunks = chunks
+
+    def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
+        """Deliver the chunks."""
+
+        def each() -> None:
+            for chunk in self.chunks:
+                sink(chunk)
+
+        return execute(each)
+
+
+class StreamedFormTests(SynchronousTestCase):
+    """A form whose request is answered while its body comes."""
+
+    def read(self, *chunks: bytes) -> Deferred[Asked]:
+        request: Any = AtTheDoor("POST", "/v2/token")
+        request.body = Flowing(*chunks)
+        return Deferred.fromCoroutine(_form(request))
+
+    def test_read(self) -> None:
+        """It is put together of its pieces, and the password in it is not shown."""
+        asked = self.successResultOf(self.read(b"grant_type=password&user", b"name=a%2Bb&password=p%26w"))
+        self.assertEqual(asked.basic, Basic("a+b", "p&w"))
+        self.assertNotIn("p&w", repr(asked))
+
+    def test_too_long(self) -> None:
+        """More than a form has is refused while it comes."""
+        self.failureResultOf(self.read(*[b"x" * 1024] * 33), RequestTooLarge)
+
+    def test_not_utf8(self) -> None:
+        """What is no text is the client's mistake."""
+        self.failureResultOf(self.read(b"\xff"), InvalidRequest)
