@@ -21,6 +21,7 @@ import json
 import os
 import re
 import secrets
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -43,8 +44,10 @@ _ID = re.compile(r"[0-9a-f]{32}\Z")
 _WAIT = 5.0
 """Seconds that a request waits for the one before it, which may still be writing what its client sent last."""
 _COUNT_AGE = 1.0
-_ROOM_AGE = 5.0
+_ROOM_AGE = 2.0
 """Seconds in which who asks for too much makes us look for room once."""
+_ROOM = 200
+"""Sessions that are ended for one who waits for room."""
 _EMPTY_IDLE = 60.0
 """Seconds after which a session without a byte is ended when there is no room for another."""
 _RETRY_AFTER = 60
@@ -176,10 +179,10 @@ class DiskUploads:
         return swept
 
     async def _make_room(self) -> None:
-        """End what nobody ever wrote to; then count again."""
+        """End some of what nobody ever wrote to, the oldest first; then count again."""
         self._room_made_at = self._now()
         before = self._room_made_at - _EMPTY_IDLE
-        ended = await self._end(lambda each: each.size == 0 and each.written < before)
+        ended = await self._end(lambda each: each.size == 0 and each.written < before, _ROOM)
         await self.recount()
         self._log.warn(
             "there are {most} uploads, all that docker.max_uploads allows; {ended} without a byte were ended",
@@ -187,12 +190,11 @@ class DiskUploads:
             ended=ended,
         )
 
-    async def _end(self, is_over: Callable[[_Seen], bool]) -> int:
-        """End the sessions of which `is_over` says so, before and after their lock is held."""
+    async def _end(self, is_over: Callable[[_Seen], bool], most: int = sys.maxsize) -> int:
+        """End up to `most` sessions of which `is_over` says so, before and after their lock is held."""
         ended = 0
-        for seen in await self._disk.run(_list, self._layout.uploads):
-            if not is_over(seen):
-                continue
+        over = filter(is_over, await self._disk.run(_list, self._layout.uploads))
+        for seen in sorted(over, key=lambda each: each.written)[:most]:
             lock = await self._locks.hold(_key(seen.id))
             if lock is None:
                 continue

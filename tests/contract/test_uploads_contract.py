@@ -263,8 +263,19 @@ class UploadsTests(SynchronousTestCase):
         new = self.begin()
         self.assertEqual(set(self.sessions()), {used.id, full.id, new.id})
 
+    def test_oldest_make_room(self) -> None:
+        """No more sessions are ended at once than one who waits can wait for: those that are idle for longest."""
+        self.patch(uploads, "_ROOM", 2)
+        self.one = self.worker(max_uploads=4)
+        begun = [self.begin() for _ in range(4)]
+        for age, upload in enumerate(begun):
+            upload.close()
+            os.utime(f"{self.root}/uploads/{upload.id}/data", (1000 - age, 1000 - age))
+        new = self.begin()
+        self.assertEqual(set(self.sessions()), {begun[0].id, begun[1].id, new.id})
+
     def test_looking_for_room_is_bounded(self) -> None:
-        """Who asks again and again for what there is no room for makes the folder be looked through once in 5 s."""
+        """Who asks again and again for what there is no room for makes the folder be looked through once in 2 s."""
         self.one = self.worker(max_uploads=2)
         for _ in range(2):
             self.begin().close()
@@ -276,7 +287,7 @@ class UploadsTests(SynchronousTestCase):
             return look(folder)
 
         self.patch(uploads, "_list", noted)
-        for later, count in ((0, 1), (0, 1), (4, 1), (6, 2), (6, 2)):
+        for later, count in ((0, 1), (0, 1), (1, 1), (3, 2), (3, 2)):
             self.one.later = later
             self.failureResultOf(started(self.one.uploads.begin(HERE, None)), Overloaded)
             self.assertEqual(len(looks), count)
