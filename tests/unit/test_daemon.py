@@ -277,6 +277,7 @@ class StartTests(DaemonCase):
             os.utime(folder / "data", (time.time() - age, time.time() - age))
         daemon = await self.running()
         await daemon._sweep()
+        await daemon._store.count()
         self.assertEqual([path.name for path in (self.store / "uploads").iterdir()], ["a" * 32])
         self.assertIn(b"nora_uploads 1.0", (await self.get("/metrics")).body)
         await daemon.stop(0.1)

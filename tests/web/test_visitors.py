@@ -30,6 +30,9 @@ class _Channel:
         self.secure = secure
         self.site = self
 
+    def asked(self) -> tuple[bytes, bytes, bytes]:
+        return b"GET", self.uri, b"HTTP/1.1"
+
     def isSecure(self) -> bool:
         return self.secure
 
@@ -223,6 +226,6 @@ class AuditTests(SiteTestCase):
         """A request that is refused before it is there has an address too."""
         self.site.trusted = Trusted.parse(["127.0.0.1"])
         reply = await self.ask(
-            "PUT", "/v2/x/manifests/1", "Content-Length: 99999999", "X-Forwarded-For: 192.0.2.1"
+            "DELETE", "/v2/x/manifests/1", "Content-Length: 99999999", "X-Forwarded-For: 192.0.2.1"
         )
         self.assertEqual((reply.status, json.loads(reply.body)["errors"][0]["code"]), (413, "SIZE_INVALID"))
