@@ -135,6 +135,7 @@ class Daemon:
                 header_timeout=server.header_timeout,
                 max_connections=server.max_connections,
             ),
+            stamp=store.records.stamp,
         )
         self._chores = [LoopingCall(self._chore, store.count), LoopingCall(self._chore, self._sweep)]
 
@@ -245,6 +246,7 @@ class Daemon:
             raise CannotReload(str(error)) from error
         self._backend.routing, self._backend.pull = backend.routing, backend.pull
         self._backend.discovery = backend.discovery
+        self._site.forget()
         for key in needs_restart(self._config, config):
             self._log.warn("{key} changed; it is taken over at the next start", key=key)
         self._config = config

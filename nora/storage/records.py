@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from nora.storage import durable
+from nora.storage import durable, witness
 from nora.storage.interfaces import Disk, Record, Stamp
 from nora.storage.layout import Layout
 
@@ -41,10 +41,16 @@ class DiskRecords:
         """
         path = self._layout.record(key)
         try:
-            return read_document(path)
+            record = read_document(path)
         except (ValueError, RecursionError) as error:
             self._report(key, error)
+            # The next request reads it again.
+            witness.expires(0)
             return None
+        watching = witness.present.get()
+        if watching is not None:
+            watching.saw(key, None if record is None else record.stamp)
+        return record
 
     async def put(self, key: str, value: dict[str, Any], *, durable: bool = True) -> None:
         """Write a record atomically. `durable=False` leaves out the fsync: a crash may bring the old one back.
@@ -65,8 +71,13 @@ class DiskRecords:
         try:
             found = os.lstat(self._layout.record(key))
         except (FileNotFoundError, NotADirectoryError):
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+            stamp = None
+        else:
+            stamp = found.st_ino, found.st_mtime_ns, found.st_size
+        watching = witness.present.get()
+        if watching is not None:
+            watching.saw(key, stamp)
+        return stamp
 
     def _report(self, key: str, error: Exception) -> None:
         if key in self._reported:

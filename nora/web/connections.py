@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -24,6 +24,9 @@ import nora
 from nora.concurrency import Waiters
 from nora.telemetry import AuditLog, Metrics
 from nora.web.requests import RegistryRequest
+
+if TYPE_CHECKING:
+    from nora.web.hot import Hot
 
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of a client that speaks TLS (RFC 8446 section 5.1); no method begins with it."""
@@ -149,6 +152,8 @@ class RegistrySite(Site):
         self.new_id = new_id
         self.server = f"nora/{nora.__version__}".encode("ascii")
         self.draining = False
+        self.hot: Hot | None = None
+        """What answers before anything else is asked."""
         self._channels: set[RegistryChannel] = set()
         self._requests: set[RegistryRequest] = set()
         self._idle: Waiters[None] = Waiters()
@@ -192,7 +197,12 @@ class RegistrySite(Site):
         if not self._requests:
             self._idle.succeed(None)
 
-    # For the one who stops the daemon.
+    # For the one who runs the daemon.
+
+    def forget(self) -> None:
+        """Forget the prepared answers: the rules have changed."""
+        if self.hot is not None:
+            self.hot.clear()
 
     @property
     def connections(self) -> int:

@@ -25,7 +25,9 @@ from nora.access import ANONYMOUS, Rights
 from nora.oci import Digest, Reference, check_name, parse_reference
 from nora.oci.errors import InvalidName, NoraError, Unavailable, Unsupported
 from nora.oci.reference import NAME_PATTERN
-from nora.pull.interfaces import Answer, Content, Discovery, Pull, Served
+from nora.pull.interfaces import Answer, Cached, Content, Discovery, Pull, Served
+from nora.storage import witness
+from nora.storage.witness import Witness
 from nora.telemetry import Metrics
 from nora.upstream import via
 from nora.upstream.interfaces import Route
@@ -157,6 +159,8 @@ class Registry:
     async def _manifest(self, request: RegistryRequest, name: str, reference: str) -> bytes:
         _require(request)
         via.forwarded.set(via.pseudonyms(request.text(b"Via")))
+        watching = Witness()
+        witness.present.set(watching)
         rights = self._rights(request)
         parsed = parse_reference(reference)
         route = self._route(request, name)
@@ -166,10 +170,15 @@ class Registry:
         answers.manifest(request, served, route.namespace)
         if ranges.none_match(request.text(b"If-None-Match"), answers.etag(descriptor.digest)):
             return answers.unchanged(request)
-        if request.method == b"HEAD" or served.content.body is None:
+        body = None if request.method == b"HEAD" else served.content.body
+        hot = request.site.hot
+        if hot is not None and served.cached is Cached.HIT:
+            pull = body is not None and not answers.is_index(descriptor.media_type)
+            hot.keep(request, rights, watching, body or b"", pull=pull)
+        if body is None:
             return b""
         self._count(served)
-        return served.content.body
+        return body
 
     @app.route("/<name:name>/blobs/<string:digest>")
     async def _blob(self, request: RegistryRequest, name: str, digest: str) -> bytes | None:

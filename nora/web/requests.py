@@ -88,6 +88,9 @@ class RegistryRequest(Request):
 
     def process(self) -> None:
         """Answer the request, which has come in whole."""
+        self.site = self.channel.site
+        if self.site.hot is not None and self.site.hot.answer(self):
+            return
         self._begin()
         self.prepath = []
         # A proxy's client sends the absolute form (RFC 9112 section 3.2.2).
@@ -147,11 +150,16 @@ class RegistryRequest(Request):
             self.setHeader(b"Connection", b"close")
         self.channel.persistent = 0
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Note when the request came in, and how it is called."""
         site = self.site = self.channel.site
         self.began = site.clock.seconds()
         told = self.text(b"X-Request-ID")
         self.id = told if told is not None and _ID.match(told) else site.new_id()
+
+    def _begin(self) -> None:
+        self.begin()
+        site = self.site
         self.setHeader(b"Server", site.server)
         self.setHeader(b"Date", datetimeToString(self.began))
         self.setHeader(b"X-Request-ID", self.id.encode("ascii"))
@@ -161,9 +169,12 @@ class RegistryRequest(Request):
         self.notifyFinish().addBoth(self._ended)
 
     def _ended(self, result: object) -> None:
-        aborted = isinstance(result, Failure)
+        self.site.request_ended(self)
+        self.tell(aborted=isinstance(result, Failure))
+
+    def tell(self, *, aborted: bool) -> None:
+        """Tell metrics and audit log of this request, which has ended."""
         site = self.site
-        site.request_ended(self)
         seconds = max(0.0, site.clock.seconds() - self.began)
         status = self.code if self.startedWriting else None
         method = self.method.decode("latin-1")

@@ -9,8 +9,11 @@ from collections.abc import Callable
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from nora.access import ANONYMOUS
+from nora.storage.interfaces import Stamp
 from nora.telemetry import AuditLog, Metrics
 from nora.web.connections import RegistrySite
+from nora.web.hot import Hot
 from nora.web.pages import Health, HealthPage, MetricsPage, ReadyPage, Root
 from nora.web.registry import Backend, Registry
 
@@ -40,11 +43,13 @@ def build_site(
     ready: Callable[[], bool],
     instance: str,
     limits: Limits | None = None,
+    stamp: Callable[[str], Stamp | None] | None = None,
 ) -> RegistrySite:
     """Put the site together.
 
     `health` tells what `/health` shows beside status and version; `ready` whether the daemon has started;
-    `instance` is the pseudonym that this server's own requests carry in `Via`.
+    `instance` is the pseudonym that this server's own requests carry in `Via`; `stamp` tells a record's stamp now, and
+    without it no answer is prepared.
     """
     limits = limits or Limits()
     registry = Registry(
@@ -60,7 +65,7 @@ def build_site(
     root.putChild(b"metrics", MetricsPage(metrics))
     root.putChild(b"health", HealthPage(health))
     root.putChild(b"ready", ReadyPage(ready))
-    return RegistrySite(
+    site = RegistrySite(
         root,
         clock,
         metrics,
@@ -69,3 +74,6 @@ def build_site(
         header_timeout=limits.header_timeout,
         idle_timeout=limits.idle_timeout,
     )
+    if stamp is not None:
+        site.hot = Hot(stamp, lambda _: ANONYMOUS)
+    return site

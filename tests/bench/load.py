@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from tests.bench.room import Room
+from tests.bench.room import MANIFEST, Room
 from tests.support.programs import environment, find, run
 
 _WINDOW = 4 * 1024 * 1024
@@ -95,7 +95,8 @@ class _Client:
 
 def take(port: int, path: str, clients: int = 1, during: Callable[[], None] = lambda: None) -> Taken:
     """Let `clients` at once take the whole body at `path`. `during` is called now and then, a few times a second."""
-    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode()
+    head = (f"Host: 127.0.0.1:{port}", f"Accept: {MANIFEST}", "Connection: close")
+    request = "\r\n".join((f"GET {path} HTTP/1.1", *head, "", "")).encode()
     scratch = bytearray(_WINDOW)
     began = look = time.perf_counter()
     with selectors.DefaultSelector() as selector:
@@ -124,6 +125,7 @@ def rate(room: Room, port: int, paths: Sequence[str], connections: int, seconds:
     listed = ",".join(f'"{path}"' for path in paths)
     script.write_text(
         f"local paths = {{{listed}}}\nlocal at = 0\n"
+        f"wrk.headers['Accept'] = '{MANIFEST}'\n"
         "request = function() at = at % #paths + 1 return wrk.format('GET', paths[at]) end\n"
     )
     command = [find("wrk"), "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script)]
