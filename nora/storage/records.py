@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import stat
+from functools import lru_cache
 from typing import Any
 
 from twisted.logger import Logger
@@ -22,6 +23,7 @@ MAX_RECORD_SIZE = 64 * 1024
 """Bytes of a record, at most: it is read on the reactor."""
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _MAX_REPORTED = 1000
+_MAX_PATHS = 10_000
 
 
 class DiskRecords:
@@ -32,6 +34,7 @@ class DiskRecords:
     def __init__(self, layout: Layout, disk: Disk) -> None:
         self._layout = layout
         self._disk = disk
+        self._path = lru_cache(maxsize=_MAX_PATHS)(layout.record)
         self._reported: set[str] = set()
 
     async def get(self, key: str) -> Record | None:
@@ -69,7 +72,7 @@ class DiskRecords:
     def stamp(self, key: str) -> Stamp | None:
         """Tell a record's stamp by one `stat`; None when there is none."""
         try:
-            found = os.lstat(self._layout.record(key))
+            found = os.lstat(self._path(key))
         except (FileNotFoundError, NotADirectoryError):
             stamp = None
         else:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.tcp import Server
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -46,7 +47,25 @@ class RegistryChannel(HTTPChannel):
     _deadline: IDelayedCall | None = None
     _counted = False
     _greeted = False
+    _host: Any = None
     transport: Any
+
+    def getHost(self) -> Any:
+        """Give the address that the client connected to, asking the kernel once a connection."""
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
+
+    def send(self, data: bytes) -> None:
+        """Write `data`, at once as far as the socket takes it: that spares the reactor a turn."""
+        transport = self.transport
+        if type(transport) is Server and not transport.dataBuffer and not transport._tempDataBuffer:
+            sent = transport.writeSomeData(data)
+            if isinstance(sent, int):
+                if sent == len(data):
+                    return
+                data = data[sent:]
+        self.write(data)
 
     @property
     def busy(self) -> bool:

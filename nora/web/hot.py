@@ -148,7 +148,7 @@ class Hot:
         request.code = 200
         request.startedWriting = True
         request.sentLength = len(prepared.body)
-        request.channel.write(block)
+        request.channel.send(block)
         if prepared.pull:
             site.metrics.pulled(True)
         request.visit = attrs.evolve(prepared.visit, user=rights.user)
