@@ -142,6 +142,8 @@ class Hot:
         site = request.site
         request.begin()
         request.endpoint = "manifest"
+        if site.draining:
+            request.channel.persistent = False
         last = b"" if request.channel.persistent else b"\r\nConnection: close"
         parts = (prepared.head, b"\r\nDate: ", self._today(request.began), b"\r\nX-Request-ID: ")
         block = b"".join((*parts, request.id.encode("ascii"), last, b"\r\n\r\n", prepared.body))
