@@ -123,6 +123,7 @@ class Daemon:
                 header_timeout=server.header_timeout,
                 max_connections=server.max_connections,
             ),
+            stamp=store.records.stamp,
         )
         self._certificate = Certificate(server, self._site, reactor)
         self._chores = [LoopingCall(self._chore, store.count), LoopingCall(self._chore, self._sweep)]
@@ -244,6 +245,7 @@ class Daemon:
         self._site.trusted = Trusted.parse(config.server.trusted_proxies)
         self._backend.take_over(rules.backend)
         self._rules = rules
+        self._site.forget()
         for key in needs_restart(self._config, config):
             self._log.warn("{key} changed; it is taken over at the next start", key=key)
         self._config = config

@@ -17,11 +17,12 @@ import os
 import stat
 import time
 from collections import OrderedDict
+from functools import lru_cache
 from typing import Any
 
 from twisted.logger import Logger
 
-from nora.storage import durable
+from nora.storage import durable, witness
 from nora.storage.interfaces import Disk, Record, Stamp
 from nora.storage.layout import Layout
 
@@ -32,6 +33,7 @@ _MAX_REPORTED = 1000
 _MAX_KEPT = 300_000
 """Names that are kept in memory, of all directories: some tens of megabytes."""
 _SETTLED_NS = 10_000_000
+_MAX_PATHS = 10_000
 
 
 class DiskRecords:
@@ -42,6 +44,7 @@ class DiskRecords:
     def __init__(self, layout: Layout, disk: Disk) -> None:
         self._layout = layout
         self._disk = disk
+        self._path = lru_cache(maxsize=_MAX_PATHS)(layout.record)
         self._reported: set[str] = set()
         self._listings: OrderedDict[str, tuple[Stamp, list[str]]] = OrderedDict()
         self._kept = 0
@@ -53,10 +56,16 @@ class DiskRecords:
         """
         path = self._layout.record(key)
         try:
-            return read_document(path)
+            record = read_document(path)
         except (ValueError, RecursionError) as error:
             self._report(key, error)
+            # The next request reads it again.
+            witness.expires(0)
             return None
+        watching = witness.present.get()
+        if watching is not None:
+            watching.saw(key, None if record is None else record.stamp)
+        return record
 
     async def put(self, key: str, value: dict[str, Any], *, durable: bool = True) -> None:
         """Write a record atomically. `durable=False` leaves out the fsync: a crash may bring the old one back.
@@ -75,10 +84,15 @@ class DiskRecords:
     def stamp(self, key: str) -> Stamp | None:
         """Tell a record's stamp by one `stat`; None when there is none."""
         try:
-            found = os.lstat(self._layout.record(key))
+            found = os.lstat(self._path(key))
         except (FileNotFoundError, NotADirectoryError):
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+            stamp = None
+        else:
+            stamp = found.st_ino, found.st_mtime_ns, found.st_size
+        watching = witness.present.get()
+        if watching is not None:
+            watching.saw(key, stamp)
+        return stamp
 
     async def page(self, prefix: str, after: str, limit: int) -> list[str]:
         """List, in byte order, up to `limit` names of records right under `prefix` that come after `after`."""

@@ -14,6 +14,7 @@ from nora.web.visitors import visitor
 
 _PULL = frozenset({Action.PULL})
 _PUSH = frozenset({Action.PULL, Action.PUSH, Action.DELETE})
+_ADMIN = frozenset({Action.ADMIN})
 _WHO = {
     "loopback": "only programs on this machine may, by a loopback name",
     "never": "nobody may",
@@ -27,6 +28,9 @@ class Doorkeeper(Protocol):
     async def admit(self, request: RegistryRequest) -> Rights:
         """Tell the rights of who asks. Raises `Unauthorized`, `Overloaded` after too many wrong passwords."""
 
+    def at_once(self, request: RegistryRequest) -> Rights | None:
+        """Tell what `admit` would, where that takes no time and nothing is wrong; else None."""
+
     def answer(self, request: RegistryRequest, error: NoraError) -> NoraError:
         """Give the error that goes out: an anonymous client's `NotAllowed` is a challenge where it could log in."""
 
@@ -35,6 +39,10 @@ class OpenDoor:
     """Lets everyone pull."""
 
     async def admit(self, request: RegistryRequest) -> Rights:
+        """Let it in as anonymous."""
+        return ANONYMOUS
+
+    def at_once(self, request: RegistryRequest) -> Rights | None:
         """Let it in as anonymous."""
         return ANONYMOUS
 
@@ -51,17 +59,23 @@ class LoopbackDoor:
 
     def __init__(self, push: str, rules: Rules | None = None) -> None:
         self._push = push
-        self._rules = rules
+        self._rights = {
+            (pushes, local): Rights(
+                None, (_PUSH if pushes else _PULL) | (_ADMIN if local else frozenset()), rules
+            )
+            for pushes in (False, True)
+            for local in (False, True)
+        }
 
     async def admit(self, request: RegistryRequest) -> Rights:
         """Tell the rights of who asks."""
+        return self.at_once(request)
+
+    def at_once(self, request: RegistryRequest) -> Rights:
+        """Tell the rights of who asks."""
         local = self._is_local(request)
-        actions = _PULL
-        if self._push == "always" or (self._push == "loopback" and local):
-            actions = _PUSH
-        if local:
-            actions |= {Action.ADMIN}
-        return Rights(None, actions, self._rules)
+        pushes = self._push == "always" or (self._push == "loopback" and local)
+        return self._rights[pushes, local]
 
     def answer(self, request: RegistryRequest, error: NoraError) -> NoraError:
         """Tell who may not push which key says so."""

@@ -64,6 +64,16 @@ class GuardedDoor:
             return self._rights(given.user)
         return self._bearer(request, given)
 
+    def at_once(self, request: RegistryRequest) -> Rights | None:
+        """Tell the rights of an anonymous client, or of one with a token."""
+        try:
+            given = authorization(request)
+            if given is None:
+                return self._rights(None) if self._anonymous_pull else None
+            return self._bearer(request, given) if isinstance(given, Bearer) else None
+        except (Malformed, NoraError):
+            return None
+
     def answer(self, request: RegistryRequest, error: NoraError) -> NoraError:
         """Give the error that goes out: a challenge where a login, or a token for more, may help."""
         if not isinstance(error, NotAllowed):

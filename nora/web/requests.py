@@ -142,6 +142,9 @@ class RegistryRequest(Request):
 
     def process(self) -> None:
         """Answer the request, which has come in whole or whose body streams."""
+        self.site = self.channel.site
+        if self.body is None and self.site.hot is not None and self.site.hot.answer(self):
+            return
         self._begin()
         self.prepath = []
         self.postpath = _segments(self.path)
@@ -221,11 +224,16 @@ class RegistryRequest(Request):
         self.process()
         self.body.wait()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Note when the request came in, and how it is called."""
         site = self.site = self.channel.site
         self.began = site.clock.seconds()
         told = self.text(b"X-Request-ID")
         self.id = told if told is not None and _ID.match(told) else site.new_id()
+
+    def _begin(self) -> None:
+        self.begin()
+        site = self.site
         self.setHeader(b"Server", site.server)
         self.setHeader(b"Date", datetimeToString(self.began))
         self.setHeader(b"X-Request-ID", self.id.encode("ascii"))
@@ -235,11 +243,14 @@ class RegistryRequest(Request):
         self.notifyFinish().addBoth(self._ended)
 
     def _ended(self, result: object) -> None:
+        self.site.request_ended(self)
         # A client that left in the rest of its body has had its answer.
-        aborted = isinstance(result, Failure) and not self._answered
+        self.tell(aborted=isinstance(result, Failure) and not self._answered)
+
+    def tell(self, *, aborted: bool) -> None:
+        """Tell metrics and audit log of this request, which has ended."""
         received = self.received if self.body is None else self.body.received
         site = self.site
-        site.request_ended(self)
         seconds = max(0.0, site.clock.seconds() - self.began)
         status = self.code if self.startedWriting else None
         method = self.method.decode("latin-1")

@@ -9,13 +9,17 @@ from collections.abc import Callable
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from nora.access import Rights
 from nora.concurrency import Background
+from nora.storage.interfaces import Stamp
 from nora.telemetry import AuditLog, Metrics
 from nora.web.connections import RegistrySite
 from nora.web.forwarded import Trusted
 from nora.web.guarded import GuardedDoor
+from nora.web.hot import Hot
 from nora.web.pages import Health, HealthPage, MetricsPage, ReadyPage, Root
 from nora.web.registry import Backend, Registry
+from nora.web.requests import RegistryRequest
 from nora.web.tokens import TokenPage, WithTokens
 
 
@@ -46,12 +50,14 @@ def build_site(
     background: Background | None = None,
     limits: Limits | None = None,
     trusted: Trusted | None = None,
+    stamp: Callable[[str], Stamp | None] | None = None,
 ) -> RegistrySite:
     """Put the site together.
 
     `health` tells what `/health` shows beside status and version; `ready` whether the daemon has started;
     `instance` is the pseudonym that this server's own requests carry in `Via`; `trusted` are the proxies before it.
-    In `background` run the pushes whose clients have left.
+    In `background` run the pushes whose clients have left; `stamp` tells a record's stamp now, and without it no answer
+    is prepared.
     """
     limits = limits or Limits()
     registry = Registry(
@@ -69,7 +75,7 @@ def build_site(
     root.putChild(b"metrics", MetricsPage(metrics))
     root.putChild(b"health", HealthPage(health))
     root.putChild(b"ready", ReadyPage(ready))
-    return RegistrySite(
+    site = RegistrySite(
         root,
         clock,
         metrics,
@@ -80,3 +86,10 @@ def build_site(
         stall_timeout=limits.stall_timeout,
         trusted=trusted,
     )
+
+    def rights(request: RegistryRequest) -> Rights | None:
+        return backend.doorkeeper.at_once(request)  # which may be another one after a reload
+
+    if stamp is not None:
+        site.hot = Hot(stamp, rights)
+    return site

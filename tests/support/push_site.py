@@ -33,6 +33,10 @@ class FakeDoorkeeper:
         self.asked = 0
         self.instead: NoraError | None = None
 
+    def at_once(self, request: RegistryRequest) -> Rights | None:
+        """Need time."""
+        return None
+
     async def admit(self, request: RegistryRequest) -> Rights:
         """Let in."""
         self.asked += 1
