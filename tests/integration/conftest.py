@@ -34,14 +34,12 @@ def house() -> Iterator[Room]:
 @pytest.fixture(scope="session")
 def spoken_to() -> Iterator[Client]:
     """Give a client of the registry that is held to the specification: NORA, or the one at `REGISTRY_UNDER_TEST`."""
-    elsewhere = os.environ.get("REGISTRY_UNDER_TEST")
-    if elsewhere:
-        yield Client(elsewhere)
-        return
     made = make_room()
+    client = Client(os.environ.get("REGISTRY_UNDER_TEST") or made.nora().url)
     try:
-        yield Client(made.nora().url)
+        yield client
     finally:
+        client.close()
         made.end()
 
 

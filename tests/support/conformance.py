@@ -76,10 +76,14 @@ class Answer:
 
 
 class Client:
-    """Whom a check talks to: the registry at `url`. Every request has a connection of its own."""
+    """Whom a check talks to: the registry at `url`, as clients do over one connection, for as long as it is kept.
+
+    An answer that leaves the connection in disorder harms the request after it, and so is found.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._kept: dict[str, http.client.HTTPConnection] = {}
 
     def ask(
         self,
@@ -92,13 +96,10 @@ class Client:
         """Make a request. `url` may be a path; a `streamed` body comes in chunks, without a Content-Length."""
         whole = urljoin(self.url, url)
         parts = urlsplit(whole)
-        connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+        connection = self._kept.setdefault(parts.netloc, http.client.HTTPConnection(parts.netloc, timeout=30))
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         try:
-            connection.putrequest(
-                method,
-                f"{parts.path}?{parts.query}" if parts.query else parts.path,
-                skip_accept_encoding=True,
-            )
+            connection.putrequest(method, path, skip_accept_encoding=True)
             for name, value in headers:
                 connection.putheader(name, value)
             # Who refuses early may have left before the body was sent; what it said is there nevertheless.
@@ -106,7 +107,13 @@ class Client:
                 self._send(connection, method, body, streamed)
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read(), whole)
-        finally:
+        except BaseException:
+            self._kept.pop(parts.netloc).close()
+            raise
+
+    def close(self) -> None:
+        """Leave."""
+        for connection in self._kept.values():
             connection.close()
 
     @staticmethod
