@@ -117,6 +117,16 @@ class TestDeletingBlobs:
         repository.blob("DELETE", sent.digest).expect(202)
         check_blob(neighbour, sent)
 
+    def test_listed(self, repository: Repository) -> None:
+        """A blob that a manifest lists is removed or kept, as the answer says, and removed once the manifest is."""
+        layer, *_, top = contents = image()
+        repository.push_whole(contents)
+        answer = repository.blob("DELETE", layer.digest).expect(202, 403, 405)
+        repository.blob("HEAD", layer.digest).expect(404 if answer.status == 202 else 200)
+        repository.manifest("DELETE", top.digest).expect(202)
+        repository.blob("DELETE", layer.digest).expect(404 if answer.status == 202 else 202)
+        repository.blob("HEAD", layer.digest).expect(404)
+
     @pytest.mark.parametrize("data", [b"", b"{}"], ids=["empty", "object"])
     def test_well_known(self, repository: Repository, data: bytes) -> None:
         """The empty blob and the empty object are deleted like others."""

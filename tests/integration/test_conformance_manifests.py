@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.conformance import Repository, check_created, check_manifest
+from tests.support.conformance import Client, Repository, check_created, check_manifest
 from tests.support.conformance_content import (
     ALGORITHMS,
     CONFIG,
@@ -30,6 +30,7 @@ from tests.support.conformance_content import (
     index,
     manifest_of,
 )
+from tests.support.room import Room
 
 either = pytest.mark.parametrize("algorithm", ALGORITHMS)
 streamed_or_not = pytest.mark.parametrize("streamed", [False, True], ids=["length", "streamed"])
@@ -235,6 +236,18 @@ class TestRefused:
         *blobs, top = image()
         neighbour.push(*blobs)
         assert "MANIFEST_BLOB_UNKNOWN" in repository.put_manifest(top).expect(400, 404).codes
+
+
+def test_sparse(room: Room) -> None:
+    """Where the operator allows it, a manifest may list what is not here, blobs and manifests alike."""
+    repository = Repository(Client(room.nora(push_sparse=True).url), "conformance/sparse")
+    _, *rest, top = image()
+    repository.push(*rest)
+    check_created(repository.client, repository.put_manifest(top, "image"), top)
+    partial = index([*rest, top], image())[-1]
+    check_created(repository.client, repository.put_manifest(partial, "index"), partial)
+    check_manifest(repository, partial, "index")
+    repository.client.close()
 
 
 class TestGet:
