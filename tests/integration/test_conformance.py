@@ -8,17 +8,16 @@ from tests.support.conformance import Client, Repository, check_blob, check_mani
 from tests.support.conformance_content import (
     ALGORITHMS,
     Content,
-    artifact,
     blob,
     digest_of,
     image,
     index,
     manifest_of,
 )
+from tests.support.conformance_kinds import KINDS
 
 either = pytest.mark.parametrize("algorithm", ALGORITHMS)
 SIZE = 2048
-TYPE = "application/vnd.example.thing.v1"
 
 
 class TestBlobs:
@@ -250,20 +249,13 @@ class TestDeletingManifests:
             check_blob(neighbour, part)
 
 
-@either
-@pytest.mark.parametrize("kind", ["image", "index", "artifact", "nested"])
-def test_everything_deleted(repository: Repository, algorithm: str, kind: str) -> None:
-    """Tags, then manifests from the top, then blobs: each 202, each 404 at once; and all of it can be pushed again."""
-    contents = {
-        "image": lambda: image(algorithm),
-        "index": lambda: index(image(algorithm), image(algorithm), algorithm=algorithm),
-        "artifact": lambda: artifact(TYPE, algorithm, layers=0),
-        "nested": lambda: index(index(image(algorithm), algorithm=algorithm), algorithm=algorithm),
-    }[kind]()
+def push_and_delete(repository: Repository, contents: list[Content]) -> None:
+    """Push something with two tags, and take away tags, manifests from the top, and blobs: each is gone at once."""
     top = repository.push_whole(contents)
-    repository.put_manifest(top, tags=["one", "two"] if algorithm == "sha512" else []).expect(201)
-    if algorithm == "sha256":
-        repository.push_whole(contents, "one", "two")
+    repository.put_manifest(top, tags=["one", "two"]).expect(201)
+    for reference in ("one", "two", top.digest):
+        check_manifest(repository, top, reference)
+    assert repository.tags() == ["one", "two"]
     for tag in ("one", "two"):
         repository.manifest("DELETE", tag).expect(202)
         repository.manifest("HEAD", tag).expect(404)
@@ -271,16 +263,34 @@ def test_everything_deleted(repository: Repository, algorithm: str, kind: str) -
         if one.is_manifest:
             repository.manifest("DELETE", one.digest).expect(202)
             repository.manifest("HEAD", one.digest).expect(404)
-    for one in contents:
-        if not one.is_manifest:
-            repository.blob("DELETE", one.digest).expect(202)
-            repository.blob("HEAD", one.digest).expect(404)
-    repository.manifest("GET", "one").expect(404)
-    repository.manifest("GET", top.digest).expect(404)
+    for one in {one.digest: one for one in contents if not one.is_manifest}.values():
+        repository.blob("DELETE", one.digest).expect(202)
+        repository.blob("HEAD", one.digest).expect(404)
+    for reference in ("one", top.digest):
+        repository.manifest("GET", reference).expect(404)
     assert repository.list_tags().expect(200, 404).json.get("tags", []) == []
     assert repository.referrers(top.digest) == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_deleted(repository: Repository, kind: str) -> None:
+    """What was deleted whole can be pushed again, as often as one likes, and be given out."""
+    contents = KINDS[kind]()
+    push_and_delete(repository, contents)
+    push_and_delete(repository, contents)
     repository.push_whole(contents)
-    check_manifest(repository, top)
+    check_manifest(repository, contents[-1])
+
+
+def test_one_after_the_other(repository: Repository, neighbour: Repository) -> None:
+    """One repository sees every form come and go under the same tags, while another keeps them all."""
+    kept = []
+    for make in KINDS.values():
+        contents = make()
+        kept += [neighbour.push_whole(contents)]
+        push_and_delete(repository, contents)
+    for top in kept:
+        check_manifest(neighbour, top)
 
 
 @pytest.mark.parametrize(
