@@ -190,11 +190,12 @@ class TestOrder:
 
     @pytest.mark.parametrize("start", [0, 1, CHUNK - 1, CHUNK + 1, 2 * CHUNK])
     def test_refused(self, repository: Repository, start: int) -> None:
-        """A chunk that does not begin after the last byte is 416, and nothing of it counts."""
+        """A chunk that does not begin after the last byte is 416 with the Range as it is, and nothing of it counts."""
         sent = blob(3 * CHUNK)
         location = repository.patch(repository.session(), sent.data[:CHUNK], 0).expect(202).location
-        repository.patch(location, sent.data[start : start + CHUNK], start).expect(416)
-        assert repository.progress(location) == CHUNK - 1
+        answer = repository.patch(location, sent.data[start : start + CHUNK], start).expect(416)
+        assert last_byte(answer) == CHUNK - 1
+        assert repository.progress(answer.location) == CHUNK - 1
         done = repository.put(location, sent.digest, sent.data[CHUNK:], CHUNK)
         check_created(repository.client, done, sent)
 
@@ -203,6 +204,13 @@ class TestOrder:
         location = repository.session()
         repository.patch(location, b"x" * CHUNK, CHUNK).expect(416)
         assert repository.progress(location) <= 0
+
+    def test_refused_at_length(self, repository: Repository) -> None:
+        """A client that sends a refused chunk to its end, as many do, hears why, and can go on."""
+        sent = blob(3_000_000)
+        location = repository.session()
+        repository.patch(location, sent.data[5:], 5).expect(416)
+        check_created(repository.client, repository.put(location, sent.digest, sent.data, 0), sent)
 
     @either
     def test_last_chunk_with_the_put(self, repository: Repository, algorithm: str) -> None:
