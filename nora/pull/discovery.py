@@ -24,6 +24,7 @@ from nora.concurrency import Background, SingleFlight
 from nora.oci import Digest, Repository
 from nora.oci.errors import NameUnknown, NoraError, NoSpace, TimedOut, Unavailable
 from nora.oci.listing import NO_REFERRERS, TagList, TagPage, filter_referrers
+from nora.oci.reference import LOCAL
 from nora.pull.absences import Absences
 from nora.pull.interfaces import Cached, Served
 from nora.pull.manifests import Manifests
@@ -141,6 +142,9 @@ class DiscoveryThrough:
         async def fetch(candidates: tuple[Candidate, ...]) -> _Fetched[bytes]:
             return await self._fetch_referrers(candidates, digest)
 
+        if not route.candidates:
+            # "MUST NOT return a 404" (distribution-spec, "Listing Referrers"), and nobody could know of any.
+            return Served(NO_REFERRERS, Repository(LOCAL, route.name), Cached.MISS, None)
         candidates = await self._holding_first(await self._owners.order_of_list(route), digest)
         served = await self._serve(digest, candidates, read, fetch, lambda body: body)
         if artifact_type is None:

@@ -249,7 +249,6 @@ class TagsTests(DiscoveryTestCase):
     def test_nobody_to_ask(self) -> None:
         """A name without upstreams is unknown."""
         self.failureResultOf(self.listing(Route("team/x", (), False)), NameUnknown)
-        self.failureResultOf(self.referring(Route("team/x", (), False)), NameUnknown)
 
     def test_full_disk(self) -> None:
         """A disk that takes no list costs the cache, not the answer."""
@@ -363,6 +362,12 @@ class ReferrersTests(DiscoveryTestCase):
         self.assertEqual(self.referrers().content, NO_REFERRERS)
         self.hub.indexes[NAME, self.subject] = []
         self.assertEqual(self.referrers().content, NO_REFERRERS)
+
+    def test_nobody_to_ask(self) -> None:
+        """Where there is no upstream at all, nothing refers to anything, of whatever type."""
+        for kind in (None, "a/b"):
+            served = self.successResultOf(self.referring(Route("team/x", (), False), kind=kind))
+            self.assertEqual((served.content, served.upstream), (NO_REFERRERS, None))
 
     def test_not_to_be_had(self) -> None:
         """Anything less sure is an error, never an empty index; with several upstreams too."""
