@@ -16,8 +16,8 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 
+from nora.process.adopted import ACCEPTS, InheritedPort
 from nora.process.interfaces import CannotStart
-from nora.process.unix import InheritedUnixPort
 
 BACKLOG = 1024
 """Connections that may wait to be accepted. Twisted's own 50 is what one node starting its pods fills."""
@@ -70,13 +70,19 @@ def inherited(initial: Mapping[str, str], environ: MutableMapping[str, str]) -> 
 
 
 class Sockets:
-    """Where the daemon listens: on `descriptors` that it inherited, else on an address that it binds."""
+    """Where the daemon listens: on `descriptors` that it inherited, else on an address that it binds.
+
+    Those that are `shared` with other processes are emptied one connection at a time, so that each gets some.
+    """
 
     _log = Logger()
 
-    def __init__(self, reactor: ListeningReactor, descriptors: Sequence[int] = ()) -> None:
+    def __init__(
+        self, reactor: ListeningReactor, descriptors: Sequence[int] = (), *, shared: bool = False
+    ) -> None:
         self._reactor = reactor
         self._descriptors = tuple(descriptors)
+        self._shared = shared
 
     def listen(self, factory: IProtocolFactory, host: str, port: int) -> list[IListeningPort]:
         """Listen with `factory`: on all inherited sockets (then `host` and `port` count for nothing), or there.
@@ -114,8 +120,9 @@ class Sockets:
                 inherited_socket.setblocking(False)
                 # Both ways duplicate it; ours closes at the end of the block.
                 adopted: IListeningPort
-                if inherited_socket.family == socket.AF_UNIX:
-                    adopted = InheritedUnixPort(self._reactor, inherited_socket, factory)
+                if self._shared or inherited_socket.family == socket.AF_UNIX:
+                    accepts = 1 if self._shared else ACCEPTS
+                    adopted = InheritedPort(self._reactor, inherited_socket, factory, accepts)
                     adopted.startListening()
                 else:
                     adopted = self._reactor.adoptStreamPort(descriptor, inherited_socket.family, factory)

@@ -21,8 +21,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from nora.process import CannotStart, Sockets, inherited, initial_environment
+from nora.process.adopted import InheritedPort
 from nora.process.listen import BACKLOG
-from nora.process.unix import InheritedUnixPort
 
 
 class Greeter(Protocol):
@@ -162,7 +162,7 @@ class ListenTests(TestCase):
         """An accept that fails is told and pauses the accepting, which then goes on; unless it was stopped."""
         ours, _ = self.unix_socket()
         reactor = ReadingReactor()
-        port = InheritedUnixPort(reactor, ours, self.factory)
+        port = InheritedPort(reactor, ours, self.factory)
         ours.close()
         port.startListening()
         whole, port._socket = port._socket, Exhausted()  # type: ignore[assignment]

@@ -1,0 +1,44 @@
+"""Sockets for several workers at one address: one each, between which the kernel shares out the connections.
+
+A socket that is shared is emptied by whoever wakes first; sockets of their own (SO_REUSEPORT, socket(7)) get an even
+part each. The parent binds them and keeps them open, so the connections that wait for a worker that died wait for the
+next one. SO_REUSEPORT would let a second daemon of the same user join in unseen: the first socket is bound without it
+and gets it when it listens already, so an address that is in use is an error as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from nora.process.interfaces import CannotStart
+from nora.process.listen import BACKLOG
+
+
+def bind_each(host: str, port: int, count: int) -> list[socket.socket]:
+    """Give `count` listening sockets at one address; `port` 0 is one that the system chooses.
+
+    Raises `CannotStart`; then none is left open.
+    """
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.ExitStack() as opened:
+        sockets: list[socket.socket] = []
+        try:
+            for _ in range(count):
+                made = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                made.setblocking(False)
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if sockets:
+                    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                    made.bind(sockets[0].getsockname())
+                else:
+                    made.bind((host, port))
+                made.listen(BACKLOG)
+                if not sockets:
+                    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                sockets.append(made)
+        except OSError as error:
+            raise CannotStart(f"cannot listen on {where}: {error.strerror or error}") from error
+        opened.pop_all()
+        return sockets
