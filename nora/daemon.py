@@ -282,7 +282,9 @@ class Daemon:
         )
         owners = Owners(store.repositories, time.time, docker.fallback, self._metrics)
         absences = Absences(self._reactor, docker.negative_ttl, self._metrics)
-        manifests = Manifests(store.blobs, store.repositories, store.index, self._background, absences)
+        manifests = Manifests(
+            store.blobs, store.repositories, store.index, store.locks, self._background, absences
+        )
         tags = Tags(
             store.repositories,
             manifests,
