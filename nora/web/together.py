@@ -12,7 +12,7 @@ from typing import Any
 
 _BAD = ("closed", "half-open", "open")
 """States of a circuit, the worst last."""
-_COUNTED = re.compile(r"(?<!^upstream)(?<= )[0-9][0-9TZ:.-]*(?= |:|,|$)")
+_COUNTED = re.compile(r"(?<= )(?<!^upstream )[0-9][0-9TZ:.-]*(?= |:|,|$)")
 """Times and counts in a warning, but not the name of an upstream: two that differ in nothing else are one."""
 
 State = Mapping[str, Any]
