@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from nora.config import Config, needs_restart, taken_over
 from nora.process import Place, take_store
-from nora.process.bind import bind_each
+from nora.process.bind import bind_beside, bind_each
 from nora.process.launch import Launched
 from nora.process.runtime import forget, make_runtime, remove
 from nora.process.supervisor import Supervisor
@@ -94,7 +94,7 @@ class StoreGround:
         ended: Callable[[str, int | None], None],
     ) -> Launched:
         """Start a worker with the configuration in force: on all inherited sockets, or on one of its own."""
-        theirs = self._sockets if self._inherited else [self._sockets[number - 1]]
+        theirs = self._sockets if self._inherited else [self._socket_of(number)]
         place = Place(number, self._workers, self._pseudonym, self._started_at, self._directory, LOCK, again)
         setup = Setup(
             place,
@@ -105,6 +105,19 @@ class StoreGround:
         )
         descriptors = [each.fileno() for each in theirs]
         return Launched(self._reactor, self._environ, setup, descriptors, self._lock.descriptor, heard, ended)
+
+    def _socket_of(self, number: int) -> socket.socket:
+        own = self._sockets[number - 1]
+        if own.fileno() < 0:
+            own = bind_beside(next(each for each in self._sockets if each.fileno() >= 0))
+            self._sockets[number - 1] = own
+        return own
+
+    def withdraw(self, number: int) -> None:
+        """Close the socket of a worker that will be away for longer, unless nobody else has one of its own."""
+        own = [each for each in self._sockets if each.fileno() >= 0]
+        if not self._inherited and len(own) > 1:
+            self._sockets[number - 1].close()
 
     def forget(self, number: int) -> None:
         """Clear away what a dead worker said of the present."""

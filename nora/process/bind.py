@@ -21,24 +21,34 @@ def bind_each(host: str, port: int, count: int) -> list[socket.socket]:
     Raises `CannotStart`; then none is left open.
     """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.ExitStack() as opened:
-        sockets: list[socket.socket] = []
         try:
-            for _ in range(count):
-                made = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
-                made.setblocking(False)
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if sockets:
-                    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                    made.bind(sockets[0].getsockname())
-                else:
-                    made.bind((host, port))
-                made.listen(BACKLOG)
-                if not sockets:
-                    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                sockets.append(made)
+            first = opened.enter_context(_new(socket.AF_INET6 if ":" in host else socket.AF_INET))
+            first.bind((host, port))
+            first.listen(BACKLOG)
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sockets = [first, *(opened.enter_context(bind_beside(first)) for _ in range(count - 1))]
         except OSError as error:
             raise CannotStart(f"cannot listen on {where}: {error.strerror or error}") from error
         opened.pop_all()
         return sockets
+
+
+def bind_beside(other: socket.socket) -> socket.socket:
+    """Give one more listening socket at the address of `other`, which `bind_each` gave. Raises `OSError`."""
+    made = _new(other.family)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(other.getsockname())
+        made.listen(BACKLOG)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _new(family: int) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made

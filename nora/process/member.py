@@ -77,6 +77,8 @@ class Member:
         """It has said that it listens, and lives."""
         self.kept = False
         """It is started again when it ends."""
+        self.waits = 0.0
+        """How many seconds it waits, after its end, until it is started again."""
         self._launch = launch
         self._clock = clock
         self._changed = changed
@@ -189,6 +191,7 @@ class Member:
         if self.kept:
             sound = served and self._clock.seconds() - self._began >= SOUND
             delay, self._delay = (0.0 if sound else self._delay), self._delay_after(sound)
+            self.waits = delay
             self._log.warn(
                 "worker {number} (process {pid}) {how}; it is started again in {delay} s",
                 number=self.number,

@@ -22,6 +22,8 @@ from nora.process.member import Launch, Member, Refused, WorkerFailed
 _LOOK = 1.0
 _LATE = 5.0
 """Seconds between two looks after which it was this process that did not run."""
+_PATIENCE = 0.5
+"""For how many seconds, beside its start, connections may wait for the next process of their worker."""
 _CLOSING = 8.0
 """Seconds past the drain after which a worker is killed: before the service gives the whole stop up."""
 
@@ -37,6 +39,9 @@ class Ground(Protocol):
 
     def forget(self, number: int) -> None:
         """Clear away what a dead worker said of the present."""
+
+    def withdraw(self, number: int) -> None:
+        """Have the connections of a worker that will be away for longer go to the others, until it is launched."""
 
     def reread(self) -> object:
         """Give the configuration that workers are to take over. Raises `CannotReload`."""
@@ -161,6 +166,8 @@ class Supervisor:
     def _changed(self, member: Member, failed: WorkerFailed | None) -> None:
         if failed is not None:
             self._ground.forget(member.number)
+            if member.waits > _PATIENCE:
+                self._ground.withdraw(member.number)
             if not self._complete and not self._stopping:
                 self._starting.fail(_cannot_start(failed))
         elif self._complete:

@@ -61,6 +61,7 @@ class FakeGround:
         self.processes: list[FakeProcess] = []
         self.again: list[bool] = []
         self.forgotten: list[int] = []
+        self.withdrawn: list[int] = []
         self.calls: list[str] = []
         self.config: object = "old"
         self.new: object = "new"
@@ -85,6 +86,10 @@ class FakeGround:
     def forget(self, number: int) -> None:
         """Remember it."""
         self.forgotten.append(number)
+
+    def withdraw(self, number: int) -> None:
+        """Remember it."""
+        self.withdrawn.append(number)
 
     def reread(self) -> object:
         """Give the new configuration, or refuse it."""
@@ -233,6 +238,15 @@ class RestartTests(SupervisorCase):
                 seconds += 0.5 if len(self.running()) < 2 else 0
             waited.append(seconds)
         self.assertEqual(waited, [0, 0.5, 1, 2, 4, 8, 16, 30, 30, 30])
+
+    def test_nobody_waits_for_one_that_stays_away(self) -> None:
+        """Connections wait for a worker that comes back at once; those of one that waits longer go to the others."""
+        for _ in range(2):
+            self.end_second()
+            self.clock.pump([0.1] * 6)
+        self.assertEqual(self.ground.withdrawn, [])
+        self.end_second()
+        self.assertEqual(self.ground.withdrawn, [2])
 
     def test_soundness_is_remembered(self) -> None:
         """One that has served for a while begins at once again, however often it ended before."""

@@ -18,7 +18,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from nora.process import CannotReload, CannotStart, Crew, Place, usable_cores
-from nora.process.bind import bind_each
+from nora.process.bind import bind_beside, bind_each
 from nora.process.launch import worker_environment
 from nora.process.link import ParentLink
 from nora.process.runtime import forget, make_runtime, remove
@@ -102,6 +102,23 @@ class BindTests(SynchronousTestCase):
         error = self.assertRaises(CannotStart, bind_each, "127.0.0.1", port, 2)
         self.assertEqual(str(error), f"cannot listen on 127.0.0.1:{port}: Address already in use")
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+    def test_withdrawn(self) -> None:
+        """Without one of the sockets all connections go to the others; a new one gets its part again."""
+        first, second = self.bind()
+        name = first.getsockname()
+        first.close()
+        for _ in range(20):
+            self.addCleanup(socket.create_connection(name).close)
+        self.assertEqual(self.accept(second), 20)
+        third = bind_beside(second)
+        self.addCleanup(third.close)
+        for _ in range(60):
+            self.addCleanup(socket.create_connection(name).close)
+        self.assertGreater(self.accept(third), 5)
+        closed = socket.socket()
+        closed.close()
+        self.assertRaises(OSError, bind_beside, closed)
 
     def test_ipv6(self) -> None:
         """An IPv6 address is one, and is written in brackets."""
