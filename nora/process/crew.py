@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from twisted.logger import Logger
+
 from nora.process.place import Place
 
 INTERVAL = 1.0
@@ -24,19 +26,29 @@ _LARGEST = 1 << 22
 class Crew:
     """The workers that `place` is one of."""
 
+    _log = Logger()
+
     def __init__(self, place: Place, now: Callable[[], float] = time.time) -> None:
         self.place = place
         self.complete = not place.shared
         """Every worker has begun to serve."""
         self._now = now
+        self._complained = False
 
     def tell(self, state: Mapping[str, object]) -> None:
-        """Let the others know how this one is, by a JSON object. Raises `OSError`."""
+        """Let the others know how this one is, by a JSON object. Where that cannot be written, the log says so once."""
         path = state_path(self.place.directory, self.place.number)
         temporary = f"{path}.{os.getpid()}"
-        with open(temporary, "w", encoding="ascii") as file:
-            json.dump({**state, "at": self._now()}, file)
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "w", encoding="ascii") as file:
+                json.dump({**state, "at": self._now()}, file)
+            os.replace(temporary, path)
+        except OSError as error:
+            if not self._complained:
+                self._log.error("the other workers cannot be told how this one is: {error}", error=error)
+            self._complained = True
+        else:
+            self._complained = False
 
     def others(self) -> list[dict[str, Any]]:
         """Give what the other workers told of themselves, in their order; those that tell nothing are left out."""

@@ -167,7 +167,12 @@ class Metrics:
         """Tell all metrics in Prometheus' text format, of the type `CONTENT_TYPE`."""
         for gauge, tell in self._watched:
             gauge.set(tell())
-        return shared_text(self._directory) if self._directory else generate_latest(self._registry)
+        if self._directory:
+            try:
+                return shared_text(self._directory)
+            except (OSError, ValueError):  # the directory is gone: somebody cleaned up where it is
+                pass
+        return generate_latest(self._registry)
 
     # What clients ask.
 

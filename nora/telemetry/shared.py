@@ -7,6 +7,7 @@ counted outlives it. Source: prometheus-client, "Multiprocess Mode".
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -18,7 +19,19 @@ def share_metrics(directory: str, number: int) -> None:
     Once in a process, before the first metric: the library keeps it for all of them.
     """
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+    mapped: Any = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+
+    class Mapped(mapped):  # type: ignore[misc]
+        """A value that only the reactor's thread of a process that never forks counts.
+
+        Without the library's lock, and its look whether the process is still the same, counting costs a half.
+        """
+
+        def inc(self, amount: float) -> None:
+            self._value += amount
+            self._file.write_value(self._key, self._value, 0.0)
+
+    values.ValueClass = Mapped
 
 
 def shared_text(directory: str) -> bytes:

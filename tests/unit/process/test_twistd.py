@@ -47,7 +47,11 @@ class TwistdCase(SynchronousTestCase):
         """Start `nora` with `variables` more, by the Python program `before`, which gets `handed`, a descriptor."""
         command = [sys.executable, "-c", *([before] if before else []), _RUN, "-n", "--pidfile=", "nora"]
         variables = environment(
-            nora.directory, PYTHONPATH=str(_ROOT), NORA_CONFIG_PATH=str(nora.configuration), **variables
+            nora.directory,
+            PYTHONPATH=str(_ROOT),
+            NORA_CONFIG_PATH=str(nora.configuration),
+            RUNTIME_DIRECTORY=str(nora.directory),
+            **variables,
         )
         if handed is not None:
             variables["HANDED"] = str(handed)

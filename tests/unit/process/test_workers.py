@@ -218,6 +218,19 @@ class CrewTests(SynchronousTestCase):
         self.time += 2
         self.assertEqual(self.crew[0].others(), [])
 
+    def test_cannot_be_told(self) -> None:
+        """A directory that somebody cleared away is told once, until it is there again; nobody is harmed."""
+        away = f"{self.directory}.away"
+        os.rename(self.directory, away)
+        with capturedLogs() as logged:
+            for _ in range(3):
+                self.crew[0].tell({})
+        self.assertEqual(len(logged), 1)
+        self.assertEqual(self.crew[0].others(), [])
+        os.rename(away, self.directory)
+        self.crew[0].tell({"who": 1})
+        self.assertEqual([each["who"] for each in self.crew[1].others()], [1])
+
     def test_complete(self) -> None:
         """A process alone is complete; one of several hears of it."""
         self.assertTrue(Crew(Place()).complete)

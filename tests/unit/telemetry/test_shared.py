@@ -28,6 +28,9 @@ metrics.pulled(True)
 metrics.requested("GET", "blob", 200, 0.01, 5)
 metrics.circuit("hub", number == 1)
 metrics.quota("hub", 50 - number)
+if len(sys.argv) > 3:
+    import shutil
+    shutil.rmtree(directory)
 sys.stdout.buffer.write(metrics.text())
 """
 
@@ -41,11 +44,11 @@ class SharedTests(SynchronousTestCase):
         self.addCleanup(made.cleanup)
         self.directory = made.name
 
-    def count(self, number: int) -> dict[str, float]:
+    def count(self, number: int, *options: str) -> dict[str, float]:
         """Let a process count as that number, and give what it then tells of all."""
         ran = subprocess.run(
-            [sys.executable, "-c", _WORKER, self.directory, str(number)],
-            env=environment(Path(self.directory), PYTHONPATH=str(_ROOT)),
+            [sys.executable, "-c", _WORKER, self.directory, str(number), *options],
+            env=environment(_ROOT, PYTHONPATH=str(_ROOT)),
             check=True,
             capture_output=True,
             timeout=60,
@@ -83,3 +86,8 @@ class SharedTests(SynchronousTestCase):
         self.count(1)
         self.assertEqual(self.count(1)["nora_docker_downloads_total[]"], 2)
         self.assertEqual(self.values(shared_text(self.directory))["nora_docker_downloads_total[]"], 2)
+
+    def test_directory_that_is_cleared_away(self) -> None:
+        """A process whose directory is gone tells at least of itself."""
+        self.count(1)
+        self.assertEqual(self.count(2, "gone")["nora_docker_downloads_total[]"], 1)
