@@ -114,9 +114,14 @@ class StoreGround:
         return own
 
     def withdraw(self, number: int) -> None:
-        """Close the socket of a worker that will be away for longer, unless nobody else has one of its own."""
-        own = [each for each in self._sockets if each.fileno() >= 0]
-        if not self._inherited and len(own) > 1:
+        """Close the socket of a worker that will be away for longer, unless it is the last one that listens."""
+        if self._inherited:
+            return
+        option = (socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        others = [
+            each for index, each in enumerate(self._sockets, 1) if index != number and each.fileno() >= 0
+        ]
+        if any(each.getsockopt(*option) for each in others):
             self._sockets[number - 1].close()
 
     def forget(self, number: int) -> None:

@@ -50,7 +50,7 @@ def _serve(setup: Setup, control: socket.socket) -> None:
     globalLogBeginner.beginLoggingTo([logs.observer])
     crew = Crew(place)
     link = ParentLink(config, crew, reactor.stop)
-    sockets = Sockets(reactor, setup.sockets, shared=setup.sockets_shared)
+    sockets = Sockets(reactor, setup.sockets, shared=setup.sockets_shared, ours=not setup.sockets_shared)
     try:
         daemon = build(config, reactor, sockets, lambda: link.config, os.environ, crew)
     except CannotStart as error:

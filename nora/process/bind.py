@@ -28,6 +28,8 @@ def bind_each(host: str, port: int, count: int) -> list[socket.socket]:
             first.listen(BACKLOG)
             first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sockets = [first, *(opened.enter_context(bind_beside(first)) for _ in range(count - 1))]
+            for each in sockets[1:]:
+                each.listen(BACKLOG)
         except OSError as error:
             raise CannotStart(f"cannot listen on {where}: {error.strerror or error}") from error
         opened.pop_all()
@@ -35,12 +37,14 @@ def bind_each(host: str, port: int, count: int) -> list[socket.socket]:
 
 
 def bind_beside(other: socket.socket) -> socket.socket:
-    """Give one more listening socket at the address of `other`, which `bind_each` gave. Raises `OSError`."""
+    """Give one more socket at the address of `other`, which `bind_each` gave. Raises `OSError`.
+
+    It does not listen yet: connections come to it when its worker is there, and listens.
+    """
     made = _new(other.family)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind(other.getsockname())
-        made.listen(BACKLOG)
     except BaseException:
         made.close()
         raise

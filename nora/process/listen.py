@@ -72,17 +72,24 @@ def inherited(initial: Mapping[str, str], environ: MutableMapping[str, str]) -> 
 class Sockets:
     """Where the daemon listens: on `descriptors` that it inherited, else on an address that it binds.
 
-    Those that are `shared` with other processes are emptied one connection at a time, so that each gets some.
+    Those that are `shared` with other processes are emptied one connection at a time, so that each gets some. Those
+    that are `ours` may still have to be told to listen.
     """
 
     _log = Logger()
 
     def __init__(
-        self, reactor: ListeningReactor, descriptors: Sequence[int] = (), *, shared: bool = False
+        self,
+        reactor: ListeningReactor,
+        descriptors: Sequence[int] = (),
+        *,
+        shared: bool = False,
+        ours: bool = False,
     ) -> None:
         self._reactor = reactor
         self._descriptors = tuple(descriptors)
         self._shared = shared
+        self._ours = ours
 
     def listen(self, factory: IProtocolFactory, host: str, port: int) -> list[IListeningPort]:
         """Listen with `factory`: on all inherited sockets (then `host` and `port` count for nothing), or there.
@@ -115,6 +122,8 @@ class Sockets:
     def _adopt(self, factory: IProtocolFactory, descriptor: int) -> IListeningPort:
         try:
             with socket.socket(fileno=descriptor) as inherited_socket:
+                if self._ours:
+                    inherited_socket.listen(BACKLOG)
                 if not _listens(inherited_socket):
                     raise CannotStart(f"inherited descriptor {descriptor} is no listening stream socket")
                 inherited_socket.setblocking(False)

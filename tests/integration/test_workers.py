@@ -292,3 +292,23 @@ def test_one_download_of_a_tag(nora: Nora, relay: Relay) -> None:
     assert {reply.status for reply in replies} == {200}
     assert relay.count("GET", "/manifests/") == 1
     assert time.monotonic() - began < 20
+
+
+def test_worker_that_stays_away(room: Room, nora: Nora, relay: Relay) -> None:
+    """A worker that cannot start any more keeps no client waiting; when it can again, it is back."""
+    folder = room.directory / "audit"
+    folder.mkdir()
+    nora.stop()
+    audit = {"path": str(folder / "audit.jsonl")}
+    nora.configure(tables(relay), {"server": {"workers": 2}, "audit": audit})
+    nora.start()
+    pids = wait_for_workers(nora, 2)
+    folder.rename(room.directory / "away")
+    os.kill(pids[0], signal.SIGKILL)
+    nora.process.wait_until(lambda: "started again in 1.0 s" in nora.log, "the third try")
+    tries = nora.log.count("NORA cannot start")
+    while nora.log.count("NORA cannot start") == tries:
+        assert nora.get("/ready").status == 200
+    (room.directory / "away").rename(folder)
+    wait_for_workers(nora, 2)
+    assert pids[1] in workers(nora)

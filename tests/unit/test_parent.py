@@ -147,9 +147,12 @@ class GroundTests(GroundCase):
         self.launch(ground, 1)
         ground.withdraw(1)
         ground.withdraw(2)
-        self.launch(ground, 2)
         self.launch(ground, 1)
+        ground.withdraw(2)  # the new one of worker 1 does not listen yet
+        self.launch(ground, 2)
         self.assertEqual(len({str(name) for name in self.reactor.names}), 1)
+        name = self.reactor.names[0][0]
+        socket.create_connection(name).close()
 
     def test_no_process_can_be_made(self) -> None:
         """A failed start of a process leaves no descriptor behind."""

@@ -158,6 +158,14 @@ class ListenTests(TestCase):
         with socket.socket(socket.AF_UNIX) as client:
             self.assertRaises(ConnectionRefusedError, client.connect, str(path))
 
+    async def test_bound_by_us(self) -> None:
+        """A socket that our own parent bound is told to listen by its worker."""
+        bound = socket.socket()
+        bound.bind(("127.0.0.1", 0))
+        name = bound.getsockname()
+        self.listen(Sockets(self.reactor, [bound.detach()], ours=True))
+        self.assertEqual(await self.greeted(socket.AF_INET, name), b"hello")
+
     async def test_shared_with_others(self) -> None:
         """A socket that others accept from too is served one connection in a turn, and tells its address."""
         ours = socket.create_server(("127.0.0.1", 0))

@@ -113,6 +113,10 @@ class BindTests(SynchronousTestCase):
         self.assertEqual(self.accept(second), 20)
         third = bind_beside(second)
         self.addCleanup(third.close)
+        for _ in range(20):
+            self.addCleanup(socket.create_connection(name).close)
+        self.assertEqual(self.accept(second), 20)  # the third one does not listen yet
+        third.listen(100)
         for _ in range(60):
             self.addCleanup(socket.create_connection(name).close)
         self.assertGreater(self.accept(third), 5)
