@@ -2,8 +2,8 @@
 
 Words to the worker: `reload` with the configuration to take over, `reopen` the logs, `complete` (every worker
 serves), `stop`, `hurry`. Words to the parent: `ready`, `beat` each second while it is well, `status` with a line
-for a person, and in answer to `reload`, `taken` or `refused` with the reasons. When the parent dies, the
-worker drains and ends.
+for a person, `stopping` when it listens no more, and in answer to `reload`, `taken` or `refused` with the reasons.
+When the parent dies, the worker drains and ends.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ class ParentLink:
         """Do nothing: the parent knows."""
 
     def stopping(self) -> None:
-        """Say nothing more: the parent sees the end."""
+        """Tell that this worker listens no more; its end the parent sees."""
         self._ending = True
+        self.wire.say("stopping")
 
     def watchdog(self) -> None:
         """Tell that this worker lives."""

@@ -61,7 +61,10 @@ class Refused(Exception):
 
 
 class Member:
-    """Worker `number`. `changed` is called when it begins to serve, with None, and when it ends, with how."""
+    """Worker `number`.
+
+    `changed` is called with None when it begins to serve, or no longer does though it lives, and with how when it ends.
+    """
 
     _log = Logger()
 
@@ -90,6 +93,7 @@ class Member:
         self._delay = 0.0
         self._restart: IDelayedCall | None = None
         self._stopping = False
+        self._leaving = False
         self._answer: Deferred[None] | None = None
         self._gone: Waiters[None] = Waiters()
 
@@ -145,7 +149,7 @@ class Member:
 
     def look(self) -> None:
         """Kill it when it has been silent for too long."""
-        if self._running is None or self._stopping:
+        if self._running is None or self._stopping or self._leaving:
             return
         silent = self._clock.seconds() - self._heard_at
         if silent > (SILENCE if self.serving else STARTING):
@@ -167,6 +171,11 @@ class Member:
             self.serving = True
             self._began = self._heard_at
             self._changed(self, None)
+        elif word == "stopping" and not self._stopping:
+            # Somebody ended this one worker: what it has in flight goes on, for longer than connections should wait.
+            self._leaving = True
+            self.serving = False
+            self._changed(self, None)
         elif word == "status":
             self._said = str(value)
         elif word in {"taken", "refused"} and self._answer is not None:
@@ -183,7 +192,7 @@ class Member:
             answer.errback(WorkerFailed(f"worker {self.number} does not answer"))
 
     def _end(self, how: str, status: int | None) -> None:
-        served, self.serving = self.serving, False
+        served, self.serving, self._leaving = self.serving or self._leaving, False, False
         running, self._running = self._running, None
         told = f"; {self._said}" if self._said.startswith("cannot start") else ""
         failed = WorkerFailed(f"worker {self.number} {how}{told}", status)

@@ -170,6 +170,8 @@ class Supervisor:
                 self._ground.withdraw(member.number)
             if not self._complete and not self._stopping:
                 self._starting.fail(_cannot_start(failed))
+        elif not member.serving:
+            self._ground.withdraw(member.number)
         elif self._complete:
             member.say("complete")
         elif all(each.serving for each in self._members):

@@ -21,7 +21,7 @@ from tests.support.programs import wait_for
 from tests.support.registry import Registry
 from tests.support.relay import Relay
 from tests.support.room import Room, tables
-from tests.support.workers import Line, alive, health, line_to, wait_for_workers, workers
+from tests.support.workers import Line, alive, health, line_to, listening, wait_for_workers, workers
 
 pytestmark = pytest.mark.needs("docker-registry")
 
@@ -312,3 +312,21 @@ def test_worker_that_stays_away(room: Room, nora: Nora, relay: Relay) -> None:
     (room.directory / "away").rename(folder)
     wait_for_workers(nora, 2)
     assert pids[1] in workers(nora)
+
+
+def test_one_worker_told_to_end(nora: Nora, relay: Relay, thing: Image) -> None:
+    """SIGTERM to one worker replaces it: its pulls end whole, and no new connection waits for that."""
+    blob = thing.layers[0]
+    pids = wait_for_workers(nora, 2)
+    relay.hold(_SIZE // 2)
+    with line_to(nora, pids[0]) as line:
+        body = line.begin(path_of(blob))
+        os.kill(pids[0], signal.SIGTERM)
+        wait_for(lambda: listening(nora.port) == 1, "the withdrawal of its socket")
+        for _ in range(20):
+            assert nora.get("/ready").status == 200
+        assert alive(pids[0])
+        relay.release()
+        assert body.read() == blob.data
+    wait_for(lambda: pids[0] not in workers(nora), "its end")
+    wait_for_workers(nora, 2)

@@ -248,6 +248,20 @@ class RestartTests(SupervisorCase):
         self.end_second()
         self.assertEqual(self.ground.withdrawn, [2])
 
+    def test_one_that_was_told_to_end(self) -> None:
+        """A worker that somebody ended drains in peace, nobody new waits for it, and it is replaced when it is gone."""
+        first, second = self.running()
+        for _ in range(int(SOUND)):
+            self.beat(first, second)
+        second.say_to_parent("stopping", None)
+        self.assertEqual(self.ground.withdrawn, [2])
+        for _ in range(int(SILENCE) + 5):
+            self.beat(first)
+        self.assertFalse(second.dead)
+        second.end()
+        self.clock.advance(0)
+        self.assertEqual([one.number for one in self.running()], [1, 2])
+
     def test_soundness_is_remembered(self) -> None:
         """One that has served for a while begins at once again, however often it ended before."""
         for _ in range(4):
@@ -449,6 +463,12 @@ class StopTests(SupervisorCase):
         self.successResultOf(stopping)
         self.clock.advance(100)
         self.assertEqual(len(self.ground.processes), 2)
+
+    def test_what_leaves_when_all_do(self) -> None:
+        """A worker that stops because it was told to is nothing to react to."""
+        self.supervisor.stop(30)
+        self.first.say_to_parent("stopping", None)
+        self.assertEqual(self.ground.withdrawn, [])
 
     def test_logs(self) -> None:
         """The logs are opened again by everyone."""

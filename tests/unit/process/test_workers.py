@@ -353,7 +353,9 @@ class LinkTests(SynchronousTestCase):
         self.link.reloading()
         self.link.stopping()
         self.parent.dataReceived(self.answered.value())
-        self.assertEqual(self.said, [("status", "cannot start: x"), ("ready", None), ("beat", None)])
+        self.assertEqual(
+            self.said, [("status", "cannot start: x"), ("ready", None), ("beat", None), ("stopping", None)]
+        )
 
     def test_orphan(self) -> None:
         """A worker whose parent is gone ends; one that ends anyway says nothing of it."""
