@@ -32,10 +32,12 @@ VOLUME /data
 EXPOSE 4000
 
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["/opt/nora/venv/bin/python", "-c", "\
-import http.client, os, sys; \
-asked = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('NORA_PORT', 4000)), timeout=4); \
-asked.request('GET', '/ready'); \
-sys.exit(asked.getresponse().status != 200)"]
+import http.client, os, ssl, sys; \
+port = int(os.environ.get('NORA_PORT', 4000)); \
+ask = lambda kind, **how: [c := kind('127.0.0.1', port, timeout=4, **how), c.request('GET', '/ready'), c.getresponse().status][2]; \
+status = ask(http.client.HTTPConnection); \
+status = status if status != 400 else ask(http.client.HTTPSConnection, context=ssl._create_unverified_context()); \
+sys.exit(status != 200)"]
 
 # It is process 1 itself, so `docker stop` reaches it. Give it time to drain: docker stop -t 60.
 STOPSIGNAL SIGTERM

@@ -51,9 +51,12 @@ setup(
         "werkzeug>=3.1,<4",  # klein sets no upper bound
         "prometheus-client>=0.20",
         "service-identity>=24.1",
-        "pyopenssl>=24.1",
+        "pyopenssl>=25.2",  # takes the objects of cryptography, and can clear a mode
+        "cryptography>=42",
         "toml>=0.10.2",
         "attrs>=24.1",
+        "bcrypt>=4.0",  # checks passwords of htpasswd files; Python's own crypt is gone, and never knew it everywhere
+        "pyjwt>=2.8,<3",  # the tokens of /v2/token
         'tomli>=2.0; python_version < "3.11"',
     ],
     extras_require={
@@ -61,8 +64,6 @@ setup(
             "pytest>=8.2,<10",
             "coverage[toml]>=7.16,<8",  # its wheel holds the hook that measures subprocesses
             "hypothesis>=6.100,<7",
-            "pyjwt>=2.8,<3",
-            "cryptography>=42",
             "setuptools>=77",  # the tests build a wheel
         ],
         # Exact: what a newer one of these says about unchanged code must not break a build.

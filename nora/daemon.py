@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
-import attrs
 from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IListeningPort
@@ -20,37 +19,26 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from nora import __version__
-from nora.accounts import credential_of, shared_namespaces, strangers
+from nora.certificate import Certificate
 from nora.concurrency import Background, Waiters
-from nora.config import Config, UpstreamConfig, needs_restart
+from nora.config import Config, needs_restart
+from nora.entrance import Entrance
+from nora.policy import Policy
 from nora.process import CannotReload, CannotStart, Crew, Place, Sockets, take_store
 from nora.process.crew import INTERVAL as TELL_INTERVAL
-from nora.proxies import proxies_of
-from nora.pull.absences import Absences
-from nora.pull.blobs import BlobPull
-from nora.pull.discovery import DiscoveryThrough
 from nora.pull.fills import Fills
-from nora.pull.freshness import Freshness, Rule
 from nora.pull.leading import Limits as FillLimits
-from nora.pull.manifests import Manifests
-from nora.pull.owners import Owners
-from nora.pull.privacy import Privacy, PrivateDiscovery, PrivatePull
-from nora.pull.tags import Tags
-from nora.pull.through import PullThrough
+from nora.push.turns import Turns
 from nora.storage.store import Store
 from nora.telemetry import AuditLog, Metrics
-from nora.upstream.building import build_registry
-from nora.upstream.offline import Offline
-from nora.upstream.registry import Registry
-from nora.upstream.routing import RoutedUpstream, Routing
 from nora.upstream.via import make_pseudonym
-from nora.web import health
-from nora.web.registry import Backend
-from nora.web.site import Limits as SiteLimits
-from nora.web.site import build_site
+from nora.upstreams import Configured, Upstreams
+from nora.web import Limits as SiteLimits
+from nora.web import Trusted, build_site, health
 from nora.web.together import together
 
 _PART_AGE = 86400.0
+_UPLOAD_AGE = 86400.0
 _SWEEP_INTERVAL = 3600.0
 _TOTALS_INTERVAL = 10.0
 
@@ -66,20 +54,10 @@ def build(
     """Build the daemon of `config`; nothing is opened before its `start`.
 
     `reread` reads the configuration again, raising `CannotReload`; `environ` names proxies; `crew` is the workers that
-    this process is one of, none when it is alone. Raises `CannotStart` when a file or a proxy that an upstream needs
-    cannot be used.
+    this process is one of, none when it is alone. Raises `CannotStart` when a file or a proxy that an upstream needs,
+    or the certificate, cannot be used.
     """
     return Daemon(config, reactor, sockets, reread, environ or {}, crew or Crew(Place()))
-
-
-@attrs.frozen
-class _Asked:
-    """What makes an upstream the same one after a reload, so that its connections and tokens are kept."""
-
-    upstream: UpstreamConfig
-    connect_timeout: float
-    proxy_timeout: float
-    read_timeout: float
 
 
 class Daemon:
@@ -116,7 +94,7 @@ class Daemon:
         self._metrics = Metrics(CollectorRegistry(), __version__, place.directory)
         if place.again:
             self._metrics.restarted()
-        self._store = store = Store(config.storage.path, reactor)
+        self._store = store = Store(config.storage.path, reactor, config.docker.max_uploads)
         docker, server = config.docker, config.server
         limits = FillLimits(
             docker.max_blob_size, place.share(docker.max_fills), place.share(docker.max_fills_per_upstream)
@@ -124,14 +102,22 @@ class Daemon:
         self._fills = Fills(
             store.parts, store.blobs, store.repositories, store.disk, reactor, limits, self._metrics
         )
-        self._registries: dict[_Asked, Registry] = {}
+        self._pushing = Background()
+        """What pushes began: it ends by itself, and the store waits for it."""
+        self._turns = Turns(store.locks)
         self._audit = (
             AuditLog(config.audit.path, reactor, store.disk, self._metrics.audit_dropped)
             if config.audit.enabled
             else None
         )
-        self._backend = self._compose(config)
+        self._entrance = Entrance(reactor, store.layout, self._metrics)
+        self._upstreams = Upstreams(reactor, self._metrics, self._pseudonym, environ, self._background)
+        configured = self._upstreams.configured(docker)
+        self._rules = self._policy(config, configured)
+        self._backend = self._rules.backend
+        self._upstreams.take_over(configured)
         self._metrics.watch_store(lambda: store.totals.blobs, lambda: store.totals.bytes, store.parts.free)
+        self._metrics.watch_uploads(lambda: store.uploads.count)
         self._site = build_site(
             clock=reactor,
             backend=self._backend,
@@ -140,13 +126,17 @@ class Daemon:
             health=self._health,
             ready=lambda: self._ready and crew.complete,
             instance=self._pseudonym,
+            trusted=Trusted.parse(server.trusted_proxies),
+            background=self._pushing,
             limits=SiteLimits(
                 answer_timeout=docker.answer_timeout,
                 stall_timeout=server.stall_timeout,
                 header_timeout=server.header_timeout,
                 max_connections=place.share(server.max_connections),
             ),
+            stamp=store.records.stamp,
         )
+        self._certificate = Certificate(server, self._site, reactor)
         self._chores = [(LoopingCall(self._chore, store.count), _TOTALS_INTERVAL)]
         if place.number == 1:  # what one does for all
             self._chores.append((LoopingCall(self._chore, self._sweep), _SWEEP_INTERVAL))
@@ -167,6 +157,9 @@ class Daemon:
         self._opened.append(self._store.leave)
         self._opened.append(self._store.stop)
         await self._store.start(shared=self._crew.place.shared)
+        self._entrance.prepare(self._config)
+        self._opened.append(self._entrance.stop)
+        self._entrance.start()
         if self._audit is not None:
             try:
                 self._audit.start()
@@ -177,7 +170,7 @@ class Daemon:
             chore.clock = self._reactor
             chore.start(interval)
         server = self._config.server
-        self._ports = self._sockets.listen(self._site, server.host, server.port)
+        self._ports = self._sockets.listen(self._site, server.host, server.port, self._certificate.factory)
         for port in self._ports:
             self._log.info("listening on {address}", address=_address(port.getHost()))
         for upstream in self._config.docker.upstreams:
@@ -202,8 +195,9 @@ class Daemon:
                 chore.stop()
         await self._fills.stop()
         self._background.cancel()
-        for registry in self._registries.values():
-            await registry.close()
+        await self._upstreams.close()
+        await self._pushing.idle()
+        await self._turns.idle()
         while self._opened:
             await self._opened.pop()()
 
@@ -234,11 +228,18 @@ class Daemon:
         """Take over the keys of the configuration that can change in a running daemon; raises `CannotReload`."""
         config = self._reread()
         try:
-            backend = self._compose(config)
+            exchange = self._certificate.renewed(config.server)
+            self._entrance.prepare(config)
+            configured = self._upstreams.configured(config.docker)
+            rules = self._policy(config, configured)
         except CannotStart as error:
             raise CannotReload(str(error)) from error
-        self._backend.routing, self._backend.pull = backend.routing, backend.pull
-        self._backend.discovery = backend.discovery
+        exchange()
+        self._upstreams.take_over(configured)
+        self._site.trusted = Trusted.parse(config.server.trusted_proxies)
+        self._backend.take_over(rules.backend)
+        self._rules = rules
+        self._site.forget()
         for key in needs_restart(self._config, config):
             self._log.warn("{key} changed; it is taken over at the next start", key=key)
         self._config = config
@@ -258,104 +259,27 @@ class Daemon:
         """Tell whether it listens, or is on its way to."""
         return not self._ready or all(getattr(port, "connected", True) for port in self._ports)
 
-    def _compose(self, config: Config) -> Backend:
-        """Build what a reload exchanges: upstreams, routing, and pulling by the rules of `config`."""
-        docker, server, store = config.docker, config.server, self._store
-        registries: dict[_Asked, Registry] = {}
-        routed = []
-        for upstream in docker.upstreams:
-            asked = _Asked(upstream, docker.connect_timeout, docker.proxy_timeout, docker.read_timeout)
-            try:
-                registries[asked] = self._registries.get(asked) or self._registry(asked)
-            except (OSError, ValueError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error
-                raise CannotStart(
-                    f"docker.upstreams: {upstream.name}: {upstream.ca_file}: {reason}"
-                ) from error
-            place = Offline(upstream.name, upstream.namespace) if docker.offline else registries[asked]
-            routed.append(RoutedUpstream(place, upstream.prefix, upstream.include, upstream.exclude))
-        routing = Routing(
-            routed,
-            own_hosts=server.own_names,
-            default_action=docker.default_action,
-            hosted=docker.hosted,
-        )
-        owners = Owners(store.repositories, time.time, docker.fallback, self._metrics)
-        absences = Absences(self._reactor, docker.negative_ttl, self._metrics)
-        manifests = Manifests(
-            store.blobs, store.repositories, store.index, store.locks, self._background, absences
-        )
-        tags = Tags(
-            store.repositories,
-            manifests,
-            owners,
-            store.locks,
-            self._background,
-            self._reactor,
-            time.time,
-            Freshness(
-                docker.metadata_ttl,
-                docker.revalidate_timeout,
-                rules=tuple(Rule(rule.match, rule.ttl) for rule in docker.freshness),
-                max_stale=docker.max_stale,
-                forgets=docker.forgets,
-                quota_reserve=docker.quota_reserve,
-                offline=docker.offline,
-            ),
-        )
-        blobs = BlobPull(
-            store.blobs,
-            store.repositories,
-            store.index,
-            store.disk,
-            self._fills,
-            owners,
-            self._background,
-            absences,
-        )
-        discovery = DiscoveryThrough(
-            store.lists,
-            store.disk,
-            manifests,
-            owners,
-            self._background,
-            self._reactor,
-            time.time,
-            self._metrics,
-            list_ttl=docker.list_ttl,
-            revalidate_timeout=docker.revalidate_timeout,
-        )
-        dropped = [old for asked, old in self._registries.items() if asked not in registries]
-        self._registries = registries
-        for old in dropped:
-            self._background.start(old.close())
-        anonymous = strangers(registries.values(), offline=docker.offline)
-        everyone = shared_namespaces(docker.upstreams, anonymous)
-        privacy = Privacy(store.records, owners, anonymous, everyone, self._background, time.time)
-        pull = PullThrough(manifests, tags, blobs, owners, self._metrics)
-        return Backend(routing, PrivatePull(pull, privacy), PrivateDiscovery(discovery, privacy))
-
-    def _registry(self, asked: _Asked) -> Registry:
-        return build_registry(
-            self._reactor,
-            name=asked.upstream.name,
-            namespace=asked.upstream.namespace,
-            url=asked.upstream.url,
-            connect_timeout=asked.connect_timeout,
-            proxy_timeout=asked.proxy_timeout,
-            read_timeout=asked.read_timeout,
-            ca_file=asked.upstream.ca_file,
-            observer=self._metrics,
-            pseudonym=self._pseudonym,
-            source=credential_of(self._reactor, asked.upstream),
-            realms=asked.upstream.realms,
-            proxies=proxies_of(asked.upstream, self._environ),
+    def _policy(self, config: Config, configured: Configured) -> Policy:
+        return Policy(
+            config,
+            configured,
+            self._entrance.door(config),
+            reactor=self._reactor,
+            store=self._store,
+            fills=self._fills,
+            background=self._background,
+            pushing=self._pushing,
+            turns=self._turns,
+            metrics=self._metrics,
         )
 
     async def _sweep(self) -> None:
         swept = await self._store.parts.sweep(_PART_AGE)
         if swept:
             self._log.info("{count} partial fills that nobody asked for in a day are gone", count=swept)
+        ended = await self._store.uploads.sweep(_UPLOAD_AGE, self._config.docker.upload_idle_timeout)
+        if ended:
+            self._log.info("{count} uploads that nobody went on with are gone", count=ended)
 
     def _chore(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Deferred[None]:
         """Do one of the regular chores; one that fails is logged, and done again next time."""
@@ -387,9 +311,12 @@ class Daemon:
         return health.tell(
             time.time() - self._started_at,
             self._store.totals,
-            self._store.parts.free(),
+            self._store.space(),
             len(self._fills),
-            list(self._registries.values()),
+            self._upstreams.registries,
+            self._rules.owners.provisional,
+            self._config.docker.quota_reserve,
+            self._certificate.warnings(),
         )
 
 

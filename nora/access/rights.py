@@ -52,7 +52,7 @@ class Rights:
     @property
     def private(self) -> bool:
         """This client may read what only our credential at an upstream opened."""
-        return self.user is not None
+        return self.user is not None and Action.PULL in self.actions
 
     def require(self, action: Action, name: str) -> None:
         """Raise `NotAllowed` unless this client was granted `action` on `name`, as it named the repository."""

@@ -85,7 +85,7 @@ class DockerConfig:
         default=5,
         metadata=key(
             kinds.seconds(0, 3600),
-            "For how many seconds a manifest or blob that every upstream said it has not is answered 404 without "
+            "For how many seconds a manifest, blob or list that every upstream said it has not is answered 404 without "
             "asking again. 0 always asks.",
             example=30,
         ),
@@ -184,6 +184,34 @@ class DockerConfig:
             example=["team/*", "tools"],
         ),
     )
+    push_sparse: bool = attrs.field(
+        default=False,
+        metadata=key(
+            kinds.Flag(),
+            "Whether a manifest may be pushed that lists images or layers which its repository does not have. "
+            "Such an image can be pulled only in part.",
+            example=True,
+        ),
+    )
+    immutable_tags: tuple[str, ...] = attrs.field(
+        default=(),
+        metadata=key(
+            kinds.Several(texts.TagPattern()),
+            "Tags of hosted repositories that can be pushed once, and then neither be moved nor deleted, as "
+            "`name:tag`. `*` stands for any characters, `?` for one.",
+            example=["team/*:v*", "*:release-*"],
+        ),
+    )
+    push: str = attrs.field(
+        default="loopback",
+        metadata=key(
+            kinds.Choice(("loopback", "always", "never")),
+            'Who may push while nobody can log in, that is without `[auth]`: "loopback" programs on this machine that '
+            'reach it by a loopback name and through no proxy, "always" everybody, "never" nobody. With `[auth]` the '
+            "rules of `[[access]]` say who may, and this key says nothing.",
+            example="never",
+        ),
+    )
     max_blob_size: int = attrs.field(
         default=100 << 30,
         metadata=key(
@@ -206,6 +234,33 @@ class DockerConfig:
             kinds.count(1, 4096),
             "How many of these transfers may run at one upstream.",
             example=8,
+        ),
+    )
+
+    max_upload_size: int = attrs.field(
+        default=100 << 30,
+        metadata=key(
+            kinds.Size(),
+            "The largest blob, in bytes or with a unit (KiB, MiB, GiB, TiB), that a client may push.",
+            example="20GiB",
+        ),
+    )
+    max_uploads: int = attrs.field(
+        default=1000,
+        metadata=key(
+            kinds.count(1, 100_000),
+            "How many uploads may be open at once. When there are more, those that nobody sent a byte for in a minute "
+            "are ended; then the next one is answered 503.",
+            example=200,
+        ),
+    )
+    upload_idle_timeout: float = attrs.field(
+        default=3600,
+        metadata=key(
+            kinds.seconds(60, 86400),
+            "After how many seconds without a new byte an upload is ended, and what was sent of it forgotten. That is "
+            "looked for once an hour. An upload that is a day old is ended in any case.",
+            example=600,
         ),
     )
 

@@ -16,7 +16,7 @@ from nora.config.document import read_document
 from nora.config.keys import Key, keys_of
 from nora.config.kinds import MAX_ITEMS, Refused
 from nora.config.mistakes import ConfigError, Mistake, nearest, show
-from nora.config.values import Config, sections
+from nora.config.values import Config, ServerConfig, halves, sections
 
 PATH_VARIABLE = "NORA_CONFIG_PATH"
 
@@ -56,12 +56,21 @@ class _Reading:
         """Read everything."""
         tables = sections()
         document = self._document()
+        if isinstance(document.get("access"), list):  # `[[access]]`: the section is the list of its rules
+            document["access"] = {"rules": document["access"]}
         for name in sorted(document.keys() - tables.keys()):
             what = "unknown section" if isinstance(document[name], dict) else "unknown key"
             self._note(self._at(name), _suggest(what, _home_of(name) or nearest(name, tables)))
         values = {name: self._section(name, of, document.get(name, {})) for name, of in tables.items()}
+        self._half_a_pair(values["server"])
         self._unknown_variables()
         return values
+
+    def _half_a_pair(self, server: ServerConfig) -> None:
+        half = halves(server)
+        # One that was refused is a mistake of its own already.
+        if half is not None and not self.mistakes:
+            self._note(f"server.{half[0]}", f"must be given too: server.{half[1]} is")
 
     def _document(self) -> dict[str, Any]:
         try:

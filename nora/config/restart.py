@@ -7,7 +7,7 @@ import attrs
 from nora.config.values import Config
 
 _RELOADED = {
-    "server": {"public_url", "aliases"},
+    "server": {"public_url", "aliases", "tls_certificate", "tls_key", "trusted_proxies"},
     "docker": {
         "upstreams",
         "proxy_timeout",
@@ -26,7 +26,14 @@ _RELOADED = {
         "default_action",
         "fallback",
         "hosted",
+        "max_upload_size",
+        "upload_idle_timeout",
+        "push_sparse",
+        "immutable_tags",
+        "push",
     },
+    "auth": {"htpasswd", "tokens", "token_ttl", "anonymous_pull"},
+    "access": {"rules"},
 }
 """The keys that a running daemon takes over; the others need a restart."""
 
@@ -43,8 +50,13 @@ def taken_over(running: Config, new: Config) -> Config:
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:
-    """List the keys, as `section.key`, that differ and that a running daemon does not take over."""
+    """List the keys, as `section.key`, that differ and that a running daemon does not take over.
+
+    TLS takes new files in its stride, but a listener does not begin or end to speak it.
+    """
     changed = []
+    if (old.server.tls_certificate is None) != (new.server.tls_certificate is None):
+        changed.append("server.tls_certificate")
     for section in attrs.fields_dict(Config):
         before, after = getattr(old, section), getattr(new, section)
         for key in attrs.fields_dict(type(before)):

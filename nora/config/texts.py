@@ -5,6 +5,7 @@ What Python's own types cannot tell apart, these do; all are `kinds.Text`: bound
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 
@@ -22,6 +23,14 @@ MAX_NAMESPACE_LENGTH = 255
 
 _PATTERN = re.compile(r"[a-z0-9*][a-z0-9*._-]*(?:/[a-z0-9*][a-z0-9*._-]*)*\Z")
 _TAG_PATTERN = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9*?._:/-]{0,639}\Z")
+_REPOSITORY_PATTERN = re.compile(r"[a-z0-9*.:_\[\]/-]{1,512}\Z")
+MIN_TOKEN = 16
+"""The shortest token that is taken, in characters."""
+MAX_TOKEN = MAX_TEXT
+_TOKEN = re.compile(rf"[\x21-\x7e]{{{MIN_TOKEN},{MAX_TOKEN}}}\Z")
+MAX_LOGIN = 128
+RESERVED_USERS = ("*", "anonymous", "everyone")
+"""The words of rules that mean others than one user."""
 _LABEL = re.compile(r"[A-Za-z0-9._:\[\]-]{1,260}\Z")
 
 
@@ -68,6 +77,25 @@ class HostName(Text):
             return hosts.parse_name(text)
         except hosts.Malformed as error:
             raise Refused(f"must {error}") from None
+
+
+class Network(Text):
+    """Where a proxy is: an address, a network, or the word for UNIX sockets."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return "an IP address, a network such as 10.0.0.0/8, or unix"
+
+    def check(self, text: str) -> str:
+        """Take it in its one spelling; bits past a network's prefix are a mistake."""
+        if text == "unix":
+            return text
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError:
+            raise Refused(f"must be {self.allows}") from None
+        return str(network if "/" in text else network.network_address)
 
 
 class Namespace(HostName):
@@ -150,6 +178,23 @@ class Pattern(Text):
         return text
 
 
+class RepositoryPattern(Text):
+    """The full name of a repository, with its registry where it has one, in which `*` stands for any characters."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return (
+            "a full name of repositories in which * may stand for any characters, such as docker.io/library/*"
+        )
+
+    def check(self, text: str) -> str:
+        """Take the pattern."""
+        if not _REPOSITORY_PATTERN.match(text):
+            raise Refused(f"must be {self.allows}")
+        return text
+
+
 class TagPattern(Text):
     """An image with its tag, in which `*` stands for any run of characters and `?` for any one."""
 
@@ -185,6 +230,26 @@ class SecretText(Text):
         if text == MASK:
             raise Refused(f"must be {self.allows}")
         return text
+
+
+class TokenText(SecretText):
+    """A bearer token that is also a password: long enough that nobody guesses it."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return f"a secret of {MIN_TOKEN} to {MAX_TEXT} printable ASCII characters without spaces, not {MASK}"
+
+    def check(self, text: str) -> str:
+        """Take the token."""
+        if not is_token(super().check(text)):
+            raise Refused(f"must be {self.allows}")
+        return text
+
+
+def is_token(text: str) -> bool:
+    """Tell whether `text` can be a token: long enough, and without what a header could not hold."""
+    return _TOKEN.match(text) is not None
 
 
 class UserAndPassword(SecretText):
@@ -244,5 +309,35 @@ class User(Text):
     def check(self, text: str) -> str:
         """Take it; a colon ends a user's name in what is sent."""
         if ":" in text:
+            raise Refused(f"must be {self.allows}")
+        return text
+
+
+class RuleUser(User):
+    """A user in a rule, or one of the words for others."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return f"a user's name of 1 to {MAX_LOGIN} printable characters without a colon, or *, anonymous, everyone"
+
+    def check(self, text: str) -> str:
+        """Take it."""
+        if len(text) > MAX_LOGIN or ":" in text:
+            raise Refused(f"must be {self.allows}")
+        return text
+
+
+class Login(User):
+    """The name of a user who logs in here."""
+
+    @property
+    def allows(self) -> str:
+        """What is allowed."""
+        return f"a user's name of 1 to {MAX_LOGIN} printable characters without a colon, not *, anonymous, everyone"
+
+    def check(self, text: str) -> str:
+        """Take it, unless rules mean others by it."""
+        if len(text) > MAX_LOGIN or ":" in text or text in RESERVED_USERS:
             raise Refused(f"must be {self.allows}")
         return text

@@ -13,6 +13,8 @@ from typing import Any
 import attrs
 
 from nora.config import hosts, kinds, texts
+from nora.config.access import AccessConfig
+from nora.config.auth import AuthConfig
 from nora.config.docker import DockerConfig
 from nora.config.keys import key
 
@@ -60,6 +62,33 @@ class ServerConfig:
             example=2,
         ),
     )
+    tls_certificate: str | None = attrs.field(
+        default=None,
+        metadata=key(
+            kinds.Maybe(texts.Path()),
+            "A PEM file with the certificate that this server shows its clients, and after it those that lead to "
+            "their authority, if any. With it, TCP ports speak HTTPS alone.",
+            example="/etc/nora/tls.pem",
+        ),
+    )
+    tls_key: str | None = attrs.field(
+        default=None,
+        metadata=key(
+            kinds.Maybe(texts.Path()),
+            "A PEM file with the private key of `tls_certificate`, without a password. It may be the same file.",
+            example="/etc/nora/tls.key",
+        ),
+    )
+    trusted_proxies: tuple[str, ...] = attrs.field(
+        default=(),
+        metadata=key(
+            kinds.Several(texts.Network()),
+            "The proxies before this server whose `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and "
+            "`Forwarded` are believed, as addresses or networks; `unix` is whoever comes through a UNIX socket. What "
+            "others send in these headers does not tell who they are.",
+            example=["10.0.0.0/8", "2001:db8::7", "unix"],
+        ),
+    )
     max_connections: int = attrs.field(
         default=4096,
         metadata=key(
@@ -72,7 +101,8 @@ class ServerConfig:
         default=30,
         metadata=key(
             kinds.seconds(0.1, 3600),
-            "How many seconds a client may take to send a whole request, counted from its first byte.",
+            "How many seconds a client may take to send a whole request, or the headers of one that pushes, counted "
+            "from its first byte.",
             example=10,
         ),
     )
@@ -80,7 +110,8 @@ class ServerConfig:
         default=60,
         metadata=key(
             kinds.seconds(0.1, 86400),
-            "After how many seconds in which a client took none of its response the connection is closed.",
+            "After how many seconds in which a client took none of its response, or sent less than 16 KiB of what it "
+            "pushes, the connection is closed.",
             example=120,
         ),
     )
@@ -100,6 +131,14 @@ class ServerConfig:
         if self.public_url is not None:
             names.add(hosts.parse_origin(self.public_url).authority)
         return frozenset(names)
+
+
+def halves(server: ServerConfig) -> tuple[str, str] | None:
+    """Tell which of the two keys of TLS is given without the other: the missing one first; None when that is none."""
+    if (server.tls_certificate is None) == (server.tls_key is None):
+        return None
+    missing = "tls_key" if server.tls_key is None else "tls_certificate"
+    return missing, "tls_certificate" if missing == "tls_key" else "tls_key"
 
 
 def _absolute(path: str) -> str:
@@ -175,6 +214,8 @@ class Config:
     server: ServerConfig = attrs.field(factory=ServerConfig)
     storage: StorageConfig = attrs.field(factory=StorageConfig)
     docker: DockerConfig = attrs.field(factory=DockerConfig)
+    auth: AuthConfig = attrs.field(factory=AuthConfig)
+    access: AccessConfig = attrs.field(factory=AccessConfig)
     audit: AuditConfig = attrs.field(factory=AuditConfig, converter=attrs.Converter(_placed, takes_self=True))  # type: ignore[misc]
     log: LogConfig = attrs.field(factory=LogConfig)
 

@@ -16,6 +16,7 @@ import attrs
 from nora.oci.errors import InvalidDigest
 
 _LENGTHS = {"sha256": 64, "sha512": 128}
+ALGORITHMS = tuple(_LENGTHS)
 _HEX = re.compile(r"[0-9a-f]+\Z")
 
 

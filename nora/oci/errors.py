@@ -40,7 +40,7 @@ class InvalidRange(InvalidRequest):
     """A Range that no byte of the blob satisfies (RFC 9110 section 14.4). `size` is the blob's, in bytes."""
 
     def __init__(self, size: int) -> None:
-        super().__init__("the range starts past the end of the blob", {"size": size})
+        super().__init__("the range has no byte of the blob", {"size": size})
         self.size = size
 
 

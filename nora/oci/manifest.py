@@ -67,7 +67,7 @@ class Manifest:
         `media_type` is the Content-Type it came with, parameters allowed; `digest` is what it must hash to,
         None when only a tag is known (then the digest is its sha256). Raises `Unverified`.
         """
-        kind = media_type.partition(";")[0].strip().lower()
+        kind = kind_of(media_type)
         if kind not in ACCEPTED_MEDIA_TYPES:
             raise Unverified(f"{kind[:100] or 'no media type'} is not the type of a manifest")
         if len(body) > MAX_MANIFEST_SIZE:
@@ -88,6 +88,11 @@ class Manifest:
         layers = document.get("layers")
         blobs = _descriptors([config]) + _descriptors(layers)
         return cls(kind, actual, body, blobs, ())
+
+
+def kind_of(content_type: str) -> str:
+    """Give the media type of a Content-Type: without its parameters, lower-case."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def is_index(media_type: str) -> bool:

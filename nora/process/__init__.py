@@ -11,6 +11,7 @@ from nora.process.place import Place, usable_cores
 from nora.process.sd_notify import from_environment
 from nora.process.service import NoraService
 from nora.process.tenancy import take_store
+from nora.process.tls import Pair, TLSFactory, load_pair
 
 __all__ = [
     "Application",
@@ -20,11 +21,14 @@ __all__ = [
     "Logs",
     "NoraService",
     "Notifier",
+    "Pair",
     "Place",
     "Sockets",
+    "TLSFactory",
     "from_environment",
     "inherited",
     "initial_environment",
+    "load_pair",
     "take_store",
     "usable_cores",
 ]

@@ -91,18 +91,22 @@ class Sockets:
         self._shared = shared
         self._ours = ours
 
-    def listen(self, factory: IProtocolFactory, host: str, port: int) -> list[IListeningPort]:
+    def listen(
+        self, factory: IProtocolFactory, host: str, port: int, tls: IProtocolFactory | None = None
+    ) -> list[IListeningPort]:
         """Listen with `factory`: on all inherited sockets (then `host` and `port` count for nothing), or there.
 
-        Raises `CannotStart` when a socket cannot be had; then none is left open.
+        With `tls`, TCP sockets have that one in its place. Who can open a UNIX socket is on this machine, and
+        usually a proxy: TLS would protect nothing there. Raises `CannotStart` when a socket cannot be had; then none is
+        left open.
         """
         if not self._descriptors:
-            return [self._bind(factory, host, port)]
+            return [self._bind(tls or factory, host, port)]
         descriptors, self._descriptors = self._descriptors, ()
         ports: list[IListeningPort] = []
         try:
             for descriptor in descriptors:
-                ports.append(self._adopt(factory, descriptor))
+                ports.append(self._adopt(factory, tls or factory, descriptor))
         except CannotStart:
             for adopted in ports:
                 adopted.stopListening()
@@ -119,7 +123,7 @@ class Sockets:
         except OSError as error:
             raise CannotStart(f"cannot listen on {where}: {_words(error)}") from error
 
-    def _adopt(self, factory: IProtocolFactory, descriptor: int) -> IListeningPort:
+    def _adopt(self, factory: IProtocolFactory, tcp: IProtocolFactory, descriptor: int) -> IListeningPort:
         try:
             with socket.socket(fileno=descriptor) as inherited_socket:
                 if self._ours:
@@ -131,10 +135,11 @@ class Sockets:
                 adopted: IListeningPort
                 if self._shared or inherited_socket.family == socket.AF_UNIX:
                     accepts = 1 if self._shared else ACCEPTS
-                    adopted = InheritedPort(self._reactor, inherited_socket, factory, accepts)
+                    served = factory if inherited_socket.family == socket.AF_UNIX else tcp
+                    adopted = InheritedPort(self._reactor, inherited_socket, served, accepts)
                     adopted.startListening()
                 else:
-                    adopted = self._reactor.adoptStreamPort(descriptor, inherited_socket.family, factory)
+                    adopted = self._reactor.adoptStreamPort(descriptor, inherited_socket.family, tcp)
                 self._log.info(
                     "listening on an inherited socket: {name!r}", name=inherited_socket.getsockname()
                 )

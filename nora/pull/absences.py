@@ -25,7 +25,8 @@ T = TypeVar("T")
 MAX_ABSENCES = 10_000
 """How many are remembered; the one asked for longest ago goes first."""
 
-_Key = tuple[tuple[Repository, ...], Reference, type[Unknown]]
+_Key = tuple[tuple[Repository, ...], Reference | None, type[Unknown]]
+"""Where it was asked for, what, and the error: of one digest a manifest, a blob or its referrers may be missing."""
 
 
 class AbsenceObserver(Protocol):
@@ -61,11 +62,13 @@ class Absences:
     async def ask(
         self,
         repositories: Iterable[Repository],
-        reference: Reference,
+        reference: Reference | None,
         unknown: type[Unknown],
         work: Callable[[], Awaitable[T]],
     ) -> T:
         """Give what `work` gives, which asks for `reference` at all of `repositories`, in this order.
+
+        Without a `reference` it is their tags.
 
         Where that lately came to a clean no, raises it again, an `unknown`, without any work.
         """

@@ -63,6 +63,8 @@ class BlobPull:
         served = await self._stored(candidates, digest)
         if served is not None:
             return served
+        if not candidates:
+            raise BlobUnknown("not stored, and no upstream to ask")
         asked = [candidate.repository for candidate in candidates]
         served = await self._absences.ask(
             asked, digest, BlobUnknown, lambda: self._fetch(candidates, digest, expected)

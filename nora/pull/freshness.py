@@ -77,6 +77,10 @@ class Freshness:
         """Tell whether the record may be believed at `now`, in seconds since the epoch."""
         return self.offline or -_SKEW <= now - record.checked_at < self.ttl(repository, tag)
 
+    def until(self, repository: Repository, tag: str, record: TagRecord) -> float:
+        """Tell until when a fresh record may be believed, in seconds since the epoch."""
+        return math.inf if self.offline else record.checked_at + self.ttl(repository, tag)
+
     def is_bearable(self, repository: Repository, tag: str, record: TagRecord, now: float) -> bool:
         """Tell whether the stored copy may be served though nobody confirmed it."""
         return now - record.checked_at - self.ttl(repository, tag) <= self.max_stale

@@ -46,6 +46,8 @@ class Served(Generic[T]):
     repository: Repository
     cached: Cached
     upstream: str | None
+    following: str | None = None
+    """What to ask for next as `last`, where this is a part of a list that has no other way to tell."""
 
 
 @attrs.frozen
@@ -127,9 +129,10 @@ class Discovery(Protocol):
         """List up to `limit` tags that come after `last` in byte order; raises `NameUnknown`."""
 
     async def referrers(
-        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights
+        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights, last: str = ""
     ) -> Served[bytes]:
         """List what refers to a manifest, of one type of artifact or all: an index, empty when nothing surely does.
 
-        Raises `NameUnknown`.
+        It has at most 4 MiB; where more refer to it, `Served.following` is the `last` that goes on. The list of a
+        proxied repository is whole. Raises `NameUnknown`.
         """

@@ -2,7 +2,8 @@
 
 The owner is the first upstream that has the image while every earlier one answered a definite no. When an earlier
 one could not answer, what was found is served but stays provisional: the next check begins at the head of the
-chain again. A tag that the owner lacks may come from further down; that is remembered for the tag alone.
+chain again. A tag that the owner lacks may come from further down; that is remembered for the tag alone. A name that
+became hosted meanwhile gets no owner any more.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nora.oci import Repository
-from nora.storage.interfaces import OwnerRecord, Repositories
+from nora.storage.interfaces import Hosted, OwnerRecord, Repositories
 from nora.upstream.chain import Found
 from nora.upstream.interfaces import Candidate, Route
+
+_MAX_NAMES = 10_000
 
 
 class ProvisionalObserver(Protocol):
@@ -29,15 +32,23 @@ class Owners:
     def __init__(
         self,
         repositories: Repositories,
+        hosted: Hosted,
         now: Callable[[], float],
         fallback: str,
         observer: ProvisionalObserver,
     ) -> None:
         """`now` gives seconds since the epoch. `fallback` is `image`, or `repository`: the owner alone."""
         self._repositories = repositories
+        self._hosted = hosted
         self._now = now
         self._fallback = fallback
         self._observer = observer
+        self._provisional: set[str] = set()
+
+    @property
+    def provisional(self) -> int:
+        """How many names are provisional, of those that were asked for lately; 10,000 at most."""
+        return len(self._provisional)
 
     async def order(self, route: Route) -> tuple[Candidate, ...]:
         """Order the candidates for a digest: the owner's first."""
@@ -91,7 +102,7 @@ class Owners:
         """Remember where `tag` was found, when that says something new."""
         if found.provisional:
             self._observer.provisional()
-        if route.qualified:
+        if route.qualified or route.partial:
             return
         candidate = found.candidate
         record = OwnerRecord(
@@ -100,7 +111,8 @@ class Owners:
         owner = await self._owner(route)
         if owner is None or owner.provisional:
             if owner is None or not _agree(owner, record):
-                await self._repositories.put_owner(route.name, record)
+                await self._hosted.resolved(route.name, record)
+                self._note(route.name, record)
             return
         elsewhere = await self._repositories.tag_upstream(route.name, tag)
         if elsewhere is None and owner.namespace == record.namespace:
@@ -110,13 +122,23 @@ class Owners:
 
     async def forget(self, route: Route, tag: str) -> None:
         """Forget which upstream had `tag` when the owner did not."""
-        if not route.qualified:
+        if not route.qualified and not route.partial:
             await self._repositories.remove_tag_upstream(route.name, tag)
 
     async def _owner(self, route: Route) -> OwnerRecord | None:
         """Read the owner; one that is no longer configured counts for nothing."""
         owner = await self._repositories.owner(route.name)
-        return owner if owner is not None and _repository(route, owner) is not None else None
+        if owner is None or _repository(route, owner) is None:
+            self._provisional.discard(route.name)
+            return None
+        self._note(route.name, owner)
+        return owner
+
+    def _note(self, name: str, owner: OwnerRecord) -> None:
+        if not owner.provisional:
+            self._provisional.discard(name)
+        elif len(self._provisional) < _MAX_NAMES:
+            self._provisional.add(name)
 
     def _owner_first(self, route: Route, owner: OwnerRecord) -> tuple[Candidate, ...]:
         mine = _repository(route, owner)

@@ -15,16 +15,18 @@ import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, TypeVar
 
+import attrs
 from twisted.logger import Logger
 
 from nora.access import Action, Rights
 from nora.concurrency import Background, SingleFlight
-from nora.oci import Digest, Reference, Repository, check_name
-from nora.oci.errors import Denied, Limited, NoraError, NoSpace, Unavailable, Unknown
+from nora.oci import Digest, Reference, Repository
+from nora.oci.errors import Denied, Limited, NoraError, NoSpace, Unavailable, Unknown, Unverified
 from nora.oci.listing import TagPage
 from nora.pull.interfaces import Answer, Content, Discovery, Pull, Served
 from nora.pull.owners import Owners
 from nora.storage.interfaces import Records
+from nora.storage.repositories import credential_key, private_key
 from nora.upstream.interfaces import Candidate, Route, Upstream
 from nora.upstream.outcomes import Absent
 
@@ -104,7 +106,7 @@ class Privacy:
                 if not kept:
                     raise self.denied(route)
                 left = tuple(each for each in route.candidates if each in kept)
-                return Route(route.name, left, route.qualified, route.namespace), True
+                return attrs.evolve(route, candidates=left), True
             kept.append(candidate)
         return route, False
 
@@ -125,6 +127,16 @@ class Privacy:
             self._confirm(route, repository, probe, private, checked_at)
         if private:
             raise self.denied(route)
+
+    async def shows(self, repository: Repository, rights: Rights) -> bool:
+        """Tell whether the client may know of a stored `repository`, from what is recorded alone."""
+        if (
+            self._opens(repository, rights)
+            or await self._records.get(credential_key(repository.namespace)) is None
+        ):
+            return True
+        known = await self._recorded(repository)
+        return known is not None and not known[0]
 
     def denied(self, route: Route) -> Denied:
         """Make the error for a client that may not read what it asked for."""
@@ -149,11 +161,11 @@ class Privacy:
         )
         marked = self._marked.get(namespace)
         if marked is None:
-            marked = await self._records.get(_mark(namespace)) is not None
+            marked = await self._records.get(credential_key(namespace)) is not None
             self._marked[namespace] = marked
         if used and not marked:
             try:
-                await self._records.put(_mark(namespace), {"since": self._now()})
+                await self._records.put(credential_key(namespace), {"since": self._now()})
                 self._marked[namespace] = True
             except (OSError, NoSpace) as error:
                 self._log.error(
@@ -169,7 +181,7 @@ class Privacy:
         return known is not None and known[0] and not self._is_due(repository, known[1])
 
     async def _recorded(self, repository: Repository) -> tuple[bool, float] | None:
-        record = await self._records.get(_key(repository))
+        record = await self._records.get(private_key(repository))
         if record is None:
             return None
         private, checked_at = record.value.get("private"), record.value.get("checked_at")
@@ -231,7 +243,7 @@ class Privacy:
 
     async def _record(self, repository: Repository, private: bool) -> None:
         try:
-            await self._records.put(_key(repository), {"private": private, "checked_at": self._now()})
+            await self._records.put(private_key(repository), {"private": private, "checked_at": self._now()})
         except (OSError, NoSpace) as error:
             self._log.error("{repository} is not recorded: {error}", repository=str(repository), error=error)
 
@@ -275,15 +287,25 @@ class PrivatePull:
 
     async def blob(self, route: Route, digest: Digest, rights: Rights) -> Served[Content]:
         """GET of a blob."""
-        return await self._privacy.serve(
-            route, rights, _of_blob(digest), lambda left: self._pull.blob(left, digest, rights)
-        )
+        probe = _OfBlob(digest)
+
+        async def pull(left: Route) -> Served[Content]:
+            served = await self._pull.blob(left, digest, rights)
+            probe.size = served.content.size
+            return served
+
+        return await self._privacy.serve(route, rights, probe, pull)
 
     async def describe_blob(self, route: Route, digest: Digest, rights: Rights) -> Served[int]:
         """HEAD of a blob."""
-        return await self._privacy.serve(
-            route, rights, _of_blob(digest), lambda left: self._pull.describe_blob(left, digest, rights)
-        )
+        probe = _OfBlob(digest)
+
+        async def pull(left: Route) -> Served[int]:
+            served = await self._pull.describe_blob(left, digest, rights)
+            probe.size = served.content
+            return served
+
+        return await self._privacy.serve(route, rights, probe, pull)
 
 
 class PrivateDiscovery:
@@ -303,14 +325,14 @@ class PrivateDiscovery:
         )
 
     async def referrers(
-        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights
+        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights, last: str = ""
     ) -> Served[bytes]:
         """List what refers to a manifest."""
         return await self._privacy.serve(
             route,
             rights,
             _of_manifest(digest),
-            lambda left: self._discovery.referrers(left, digest, artifact_type, rights),
+            lambda left: self._discovery.referrers(left, digest, artifact_type, rights, last),
         )
 
 
@@ -318,8 +340,21 @@ def _of_manifest(reference: Reference) -> Probe:
     return lambda upstream, name: upstream.describe(name, reference)
 
 
-def _of_blob(digest: Digest) -> Probe:
-    return lambda upstream, name: upstream.describe_blob(name, digest)
+class _OfBlob:
+    """Asks for a blob of `size` bytes, None while that is not known.
+
+    An answer that tells another size, or none, is not about the blob: some gateways say 200 to whoever is not logged
+    in, and that must not make a repository public.
+    """
+
+    def __init__(self, digest: Digest) -> None:
+        self._digest = digest
+        self.size: int | None = None
+
+    async def __call__(self, upstream: Upstream, name: str) -> None:
+        size = await upstream.describe_blob(name, self._digest)
+        if self.size is not None and size != self.size:
+            raise Unverified("it answered about something else than the blob")
 
 
 def _close(content: Any) -> None:
@@ -327,11 +362,3 @@ def _close(content: Any) -> None:
     close = getattr(content, "close", None)
     if close is not None:
         close()
-
-
-def _mark(namespace: str) -> str:
-    return f"repositories/{namespace}/_private"
-
-
-def _key(repository: Repository) -> str:
-    return f"repositories/{repository.namespace}/{check_name(repository.name)}/_private"

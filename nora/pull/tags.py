@@ -27,6 +27,7 @@ from nora.pull.freshness import Forgotten, Freshness
 from nora.pull.interfaces import Answer, Cached, Served
 from nora.pull.manifests import ELSEWHERE, Manifests
 from nora.pull.owners import Owners
+from nora.storage import witness
 from nora.storage.interfaces import Lock, Locks, Repositories, TagRecord
 from nora.upstream.chain import Found
 from nora.upstream.interfaces import Candidate, Route
@@ -139,7 +140,10 @@ class Tags:
         """
         repository, record = known.repository, known.record
         if self._is_fresh(repository, tag, record):
+            witness.expires(self._freshness.until(repository, tag.name, record))
             return Served(record.descriptor, repository, Cached.HIT, record.upstream)
+        # Whatever comes of it holds for this answer alone.
+        witness.expires(0)
         checking = self._checking.run((repository, tag.name), lambda: self._check(route, tag, known))
         bearable = self._is_bearable(known, tag)
         if bearable:  # else there is nothing to turn to when the time is up

@@ -14,7 +14,7 @@ import attrs
 
 from nora.access import Rights
 from nora.concurrency import Flow
-from nora.oci import Digest, Reference
+from nora.oci import Digest, Reference, Repository
 
 
 class Body(Flow, Protocol):
@@ -52,11 +52,30 @@ class Target:
     ns: str | None = None
 
 
+class Targets(Protocol):
+    """What a name means for a push. Everything that stores something of a hosted repository asks here first."""
+
+    async def resolve(self, target: Target, rights: Rights) -> Repository:
+        """Tell the hosted repository that `target` means, which the client may push to.
+
+        Raises `NotAllowed`, and `Denied` for what cannot be pushed to: the message says why, and which key decides.
+        """
+
+    async def host(self, repository: Repository) -> None:
+        """Make the repository hosted. Call it before the first link of a blob or a manifest, after the bytes.
+
+        Raises `Denied` where the name came to mean an upstream's repository meanwhile, `Overloaded`, `NoSpace`.
+        """
+
+
 class Push(Protocol):
     """What a client can push."""
 
-    async def begin(self, target: Target, rights: Rights) -> Session:
-        """Open an upload session. Raises `Overloaded` when there are too many."""
+    async def begin(self, target: Target, rights: Rights, algorithm: str = "sha256") -> Session:
+        """Open an upload session, for a digest of `algorithm` as far as the client says.
+
+        Raises `Overloaded` when there are too many.
+        """
 
     async def mount(
         self, target: Target, digest: Digest, source: str | None, rights: Rights
@@ -75,7 +94,8 @@ class Push(Protocol):
         """Add `body` at the end. `span` is the chunk's first byte and the one past its last, as the client says.
 
         A body that breaks off leaves what came, unless `span` told how long it is: then nothing of it counts.
-        Raises `UploadUnknown`, `UploadOutOfOrder`, `InvalidSize`, `InvalidUpload` when another request writes to it.
+        Raises `UploadUnknown`, `UploadOutOfOrder`, `InvalidSize`, `InvalidUpload` when another request writes to it,
+        `RequestTooLarge` past `max_upload_size`, which ends the session, and what `body` fails with.
         """
 
     async def finish(
@@ -89,7 +109,7 @@ class Push(Protocol):
     ) -> int:
         """Add `body`, if any, as `append`, and make the upload the blob `digest`; gives its size.
 
-        A digest that does not match is `InvalidDigest`, and ends the session.
+        A digest that does not match is `InvalidDigest`, and ends the session. `span` is for a `body` that has bytes.
         """
 
     async def status(self, target: Target, id: str, rights: Rights) -> Session:

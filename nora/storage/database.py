@@ -17,10 +17,12 @@ from collections.abc import Iterable, Iterator, Mapping
 import attrs
 from twisted.logger import Logger
 
+from nora.access.rights import full_name
 from nora.oci import Digest, Repository
+from nora.oci.reference import LOCAL
 from nora.storage.interfaces import Totals
 
-_VERSION = 1
+_VERSION = 2
 _BUSY = 5.0
 """Seconds that a write waits for another worker's."""
 _SCHEMA = """
@@ -30,6 +32,12 @@ CREATE TABLE blobs (
 CREATE TABLE listed (
     namespace TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL,
     PRIMARY KEY (namespace, name, digest)
+) WITHOUT ROWID;
+CREATE TABLE links (
+    digest TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (digest, namespace, name)
+) WITHOUT ROWID;
+CREATE TABLE repositories (
+    full TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (full, namespace)
 ) WITHOUT ROWID;
 CREATE TABLE totals (blobs INTEGER NOT NULL, bytes INTEGER NOT NULL);
 INSERT INTO totals VALUES (0, 0);
@@ -49,6 +57,12 @@ INSERT INTO listed (namespace, name, digest, size) VALUES (?, ?, ?, ?)
 ON CONFLICT (namespace, name, digest) DO UPDATE SET size = excluded.size
 """
 
+_UNLINK = "DELETE FROM links WHERE digest = ? AND namespace = ? AND name = ?"
+_HOLDERS = """
+SELECT namespace, name FROM links WHERE digest = ? AND namespace = ?
+UNION ALL SELECT namespace, name FROM links WHERE digest = ? AND namespace <> ? LIMIT ?
+"""
+
 Sizes = Mapping[Digest, "tuple[int, float] | None"]
 """Blobs and the size and time they were stored with; None for a removed one."""
 
@@ -60,9 +74,15 @@ class Batch:
     stored: dict[Digest, tuple[int, float] | None] = attrs.Factory(dict)
     used: dict[Digest, float] = attrs.Factory(dict)
     listed: dict[tuple[Repository, Digest], int] = attrs.Factory(dict)
+    linked: dict[tuple[Repository, Digest], bool] = attrs.Factory(dict)
+    """False for a right that was lost."""
+    repositories: dict[Repository, bool] = attrs.Factory(dict)
+    """False for one that has no manifest any more."""
 
     def __len__(self) -> int:
-        return len(self.stored) + len(self.used) + len(self.listed)
+        return (
+            len(self.stored) + len(self.used) + len(self.listed) + len(self.linked) + len(self.repositories)
+        )
 
 
 def is_damage(error: Exception) -> bool:
@@ -125,7 +145,17 @@ class IndexDatabase:
         ]
         used = [(at, str(digest)) for digest, at in batch.used.items()]
         listed = [(r.namespace, r.name, str(digest), size) for (r, digest), size in batch.listed.items()]
+        linked = [(str(digest), r.namespace, r.name) for (r, digest), held in batch.linked.items() if held]
+        unlinked = [
+            (str(digest), r.namespace, r.name) for (r, digest), held in batch.linked.items() if not held
+        ]
+        named = [(full_name(r), r.namespace, r.name) for r, there in batch.repositories.items() if there]
+        empty = [(full_name(r), r.namespace) for r, there in batch.repositories.items() if not there]
         with self._transaction() as connection:
+            connection.executemany("INSERT OR IGNORE INTO repositories VALUES (?, ?, ?)", named)
+            connection.executemany("DELETE FROM repositories WHERE full = ? AND namespace = ?", empty)
+            connection.executemany(_UNLINK, unlinked)
+            connection.executemany("INSERT OR IGNORE INTO links VALUES (?, ?, ?)", linked)
             connection.executemany("DELETE FROM blobs WHERE digest = ?", removed)
             connection.executemany(_STORE, stored)
             connection.executemany("UPDATE blobs SET used_at = max(used_at, ?) WHERE digest = ?", used)
@@ -139,6 +169,19 @@ class IndexDatabase:
         )
         row = found.fetchone()
         return None if row is None else int(row[0])
+
+    def holders(self, digest: Digest, limit: int) -> list[Repository]:
+        """List up to `limit` repositories that have a link to `digest`, the local ones first."""
+        found = self._connected().execute(_HOLDERS, (str(digest), LOCAL, str(digest), LOCAL, limit))
+        return [Repository(namespace, name) for namespace, name in found]
+
+    def repositories(self, last: str, limit: int) -> list[Repository]:
+        """List up to `limit` repositories after `last`, in the byte order of their full names."""
+        found = self._connected().execute(
+            "SELECT namespace, name FROM repositories WHERE full > ? ORDER BY full, namespace LIMIT ?",
+            (last, limit),
+        )
+        return [Repository(namespace, name) for namespace, name in found]
 
     def totals(self, unwritten: Sizes) -> Totals:
         """Count what is stored, as it will be when `unwritten` is written."""
@@ -163,6 +206,10 @@ class IndexDatabase:
         connection = self._connected()
         connection.execute("CREATE TEMP TABLE old_blobs AS SELECT digest FROM blobs")
         connection.execute("CREATE TEMP TABLE old_listed AS SELECT namespace, name, digest FROM listed")
+        connection.execute("CREATE TEMP TABLE old_links AS SELECT digest, namespace, name FROM links")
+        connection.execute("CREATE TEMP TABLE old_repositories AS SELECT full, namespace FROM repositories")
+        connection.execute("CREATE UNIQUE INDEX temp.old_names_key ON old_repositories (full, namespace)")
+        connection.execute("CREATE UNIQUE INDEX temp.old_links_key ON old_links (digest, namespace, name)")
         connection.execute("CREATE UNIQUE INDEX temp.old_blobs_key ON old_blobs (digest)")
         connection.execute("CREATE UNIQUE INDEX temp.old_listed_key ON old_listed (namespace, name, digest)")
         try:
@@ -175,7 +222,23 @@ class IndexDatabase:
                     "DELETE FROM old_listed WHERE namespace = ? AND name = ? AND digest = ?",
                     [(r.namespace, r.name, str(digest)) for r, digest in batch.listed],
                 )
+                connection.executemany(
+                    "DELETE FROM old_links WHERE digest = ? AND namespace = ? AND name = ?",
+                    [(str(digest), r.namespace, r.name) for r, digest in batch.linked],
+                )
+                connection.executemany(
+                    "DELETE FROM old_repositories WHERE full = ? AND namespace = ?",
+                    [(full_name(r), r.namespace) for r in batch.repositories],
+                )
             with self._transaction():
+                connection.execute(
+                    "DELETE FROM repositories WHERE (full, namespace) IN "
+                    "(SELECT full, namespace FROM old_repositories)"
+                )
+                connection.execute(
+                    "DELETE FROM links WHERE (digest, namespace, name) IN "
+                    "(SELECT digest, namespace, name FROM old_links)"
+                )
                 connection.execute("DELETE FROM blobs WHERE digest IN (SELECT digest FROM old_blobs)")
                 connection.execute(
                     "DELETE FROM listed WHERE (namespace, name, digest) IN "
@@ -184,6 +247,8 @@ class IndexDatabase:
         finally:
             connection.execute("DROP TABLE old_blobs")
             connection.execute("DROP TABLE old_listed")
+            connection.execute("DROP TABLE old_links")
+            connection.execute("DROP TABLE old_repositories")
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -248,10 +313,11 @@ class IndexDatabase:
 
 
 def _check(connection: sqlite3.Connection) -> None:
-    """Raise what `is_damage` knows unless the tables are there: at the price of four pages, whatever their size."""
-    for table in ("blobs", "listed"):
+    """Raise what `is_damage` knows unless the tables are there: at the price of six pages, whatever their size."""
+    tables = {"blobs": "digest", "listed": "digest", "links": "digest", "repositories": "full"}
+    for table, column in tables.items():
         try:
-            connection.execute(f"SELECT size FROM {table} LIMIT 1").fetchone()  # noqa: S608
+            connection.execute(f"SELECT {column} FROM {table} LIMIT 1").fetchone()  # noqa: S608
         except sqlite3.OperationalError as error:
             if str(error).startswith("no such"):
                 raise sqlite3.DatabaseError(str(error)) from error

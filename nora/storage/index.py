@@ -20,8 +20,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from nora.access.rights import full_name
 from nora.concurrency import Background
 from nora.oci import Descriptor, Digest, Repository
+from nora.oci.reference import LOCAL
 from nora.storage.database import Batch, IndexDatabase, is_damage
 from nora.storage.disk import ThreadedDisk
 from nora.storage.interfaces import Totals
@@ -134,6 +136,60 @@ class SqliteIndex:
         for child in children:
             if child.size <= _LARGEST:
                 self._tell(self._pending.listed, (repository, child.digest), child.size, _MOST_LISTED)
+
+    def linked(self, repository: Repository, digest: Digest) -> None:
+        """Tell that `repository` got the right to read a blob or manifest."""
+        self._tell(self._pending.linked, (repository, digest), True, _MOST_LISTED)
+
+    def unlinked(self, repository: Repository, digest: Digest) -> None:
+        """Tell that it lost that right."""
+        self._tell(self._pending.linked, (repository, digest), False, _MOST_LISTED)
+
+    async def holders(self, digest: Digest, limit: int) -> list[Repository]:
+        """List up to `limit` repositories that may read `digest`, hosted ones first; each is to be confirmed."""
+        told: dict[Repository, bool] = {}
+        for batch in (self._flying, self._pending):
+            told.update({r: held for (r, each), held in batch.linked.items() if each == digest})
+        nobody: list[Repository] = []
+        written = await self._ask(nobody, lambda: self._read.holders(digest, limit))
+        found = {repository: told.pop(repository, True) for repository in written} | told
+        held = [repository for repository, held in found.items() if held]
+        return sorted(held, key=lambda repository: (repository.namespace != LOCAL, repository))[:limit]
+
+    def appeared(self, repository: Repository) -> None:
+        """Tell that `repository` has a manifest."""
+        self._tell(self._pending.repositories, repository, True, _MOST_LISTED)
+
+    def emptied(self, repository: Repository) -> None:
+        """Tell that `repository` has no manifest any more."""
+        self._tell(self._pending.repositories, repository, False, _MOST_LISTED)
+
+    async def repositories(self, last: str, limit: int) -> list[Repository]:
+        """List up to `limit` repositories after `last`, in the byte order of their full names."""
+        told = {**self._flying.repositories, **self._pending.repositories}
+        asked = limit + sum(not there for there in told.values())
+        nobody: list[Repository] = []
+        written = await self._ask(nobody, lambda: self._read.repositories(last, asked))
+        found = {repository for repository in written if told.get(repository, True)}
+        end = full_name(written[-1]) if len(written) == asked and written else None
+        for repository, there in told.items():
+            name = full_name(repository)
+            if there and name > last and (end is None or name <= end):
+                found.add(repository)
+        return sorted(found, key=lambda each: (full_name(each), each.namespace))[:limit]
+
+    async def flush(self) -> None:
+        """Write what was told until now, so that other processes see it; a failure is logged, and tried again."""
+        if not self._running:
+            return
+        while len(self._flushing):
+            await self._flushing.idle()
+        if self._flush_call is not None:
+            self._flush_call.cancel()
+            self._flush_call = None
+        if self._pending:
+            self._flushing.start(self._flush_and_go_on())
+            await self._flushing.idle()
 
     async def listed_size(self, repository: Repository, digest: Digest) -> int | None:
         """Tell the size, in bytes, that a stored manifest of `repository` gives for `digest`; None if none lists it."""
@@ -258,4 +314,10 @@ class SqliteIndex:
 def _joined(older: Batch, newer: Batch) -> Batch:
     """Join two batches; what is newer counts, and goes first when there is too much."""
     stored = {**older.stored, **newer.stored}
-    return Batch(stored, {**older.used, **newer.used}, {**older.listed, **newer.listed})
+    return Batch(
+        stored,
+        {**older.used, **newer.used},
+        {**older.listed, **newer.listed},
+        {**older.linked, **newer.linked},
+        {**older.repositories, **newer.repositories},
+    )

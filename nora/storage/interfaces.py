@@ -71,6 +71,9 @@ class Records(Protocol):
     def stamp(self, key: str) -> Stamp | None:
         """Tell a record's stamp by one `stat`; None when there is none."""
 
+    async def page(self, prefix: str, after: str, limit: int) -> list[str]:
+        """List, in byte order, up to `limit` names of records right under `prefix` that come after `after`."""
+
 
 class File(Protocol):
     """A published blob, open for reading. It stays readable when the blob is removed meanwhile."""
@@ -113,7 +116,6 @@ class TagRecord:
     """The name of the upstream that said so."""
     checked_at: float
     """Seconds since the epoch."""
-    etag: str | None = None
 
 
 @attrs.frozen
@@ -150,17 +152,26 @@ class Repositories(Protocol):
     async def link_manifest(self, repository: Repository, descriptor: Descriptor) -> None:
         """Record that right; the manifest's bytes are published already."""
 
+    async def unlink_manifest(self, repository: Repository, digest: Digest) -> bool:
+        """Take that right away; False when there was none."""
+
     async def blob(self, repository: Repository, digest: Digest) -> int | None:
         """Read the right to read this blob here: its size in bytes."""
 
     async def link_blob(self, repository: Repository, digest: Digest, size: int) -> None:
         """Record that right; the blob's bytes are published already."""
 
+    async def unlink_blob(self, repository: Repository, digest: Digest) -> bool:
+        """Take that right away; False when there was none. The bytes stay."""
+
     async def owner(self, name: str) -> OwnerRecord | None:
         """Tell what the unqualified `name` resolved to."""
 
     async def put_owner(self, name: str, record: OwnerRecord) -> None:
-        """Remember what the unqualified `name` resolved to."""
+        """Remember what the unqualified `name` resolved to. For `Hosted.resolved`, which sees to it that it may."""
+
+    async def remove_owner(self, name: str) -> bool:
+        """Forget what the unqualified `name` resolved to."""
 
     async def tag_upstream(self, name: str, tag: str) -> OwnerRecord | None:
         """Tell which upstream had `tag` of the unqualified `name` when its owner did not."""
@@ -222,6 +233,14 @@ class Totals:
     bytes: int
 
 
+@attrs.frozen
+class Space:
+    """How much room the store's file system has for us, and in all; in bytes."""
+
+    free: int
+    total: int
+
+
 class Index(Protocol):
     """What files cannot answer without a walk. Derived: losing it loses no right and no byte.
 
@@ -240,6 +259,27 @@ class Index(Protocol):
 
     def listed(self, repository: Repository, children: Sequence[Descriptor]) -> None:
         """Tell what a stored manifest of `repository` lists: its blobs, or the manifests of an index."""
+
+    def linked(self, repository: Repository, digest: Digest) -> None:
+        """Tell that `repository` got the right to read a blob or manifest."""
+
+    def unlinked(self, repository: Repository, digest: Digest) -> None:
+        """Tell that it lost that right."""
+
+    async def holders(self, digest: Digest, limit: int) -> list[Repository]:
+        """List up to `limit` repositories that may read `digest`, hosted ones first; each is to be confirmed."""
+
+    def appeared(self, repository: Repository) -> None:
+        """Tell that `repository` has a manifest."""
+
+    def emptied(self, repository: Repository) -> None:
+        """Tell that `repository` has no manifest any more."""
+
+    async def repositories(self, last: str, limit: int) -> list[Repository]:
+        """List up to `limit` repositories after `last`, in the byte order of their full names."""
+
+    async def flush(self) -> None:
+        """Write what was told until now, so that other processes see it; a failure is logged, and tried again."""
 
     async def listed_size(self, repository: Repository, digest: Digest) -> int | None:
         """Tell the size, in bytes, that a stored manifest of `repository` gives for `digest`; None if none lists it."""
@@ -351,24 +391,43 @@ class Upload(Protocol):
 class Uploads(Protocol):
     """Upload sessions. They survive a restart."""
 
-    async def begin(self, repository: Repository, user: str | None) -> Upload:
-        """Begin a session. Raises `Overloaded` when there are too many, `NoSpace`."""
+    async def begin(self, repository: Repository, user: str | None, algorithm: str = "sha256") -> Upload:
+        """Begin a session whose bytes are hashed by `algorithm` as they come.
+
+        Raises `Overloaded` when there are too many, `NoSpace`.
+        """
 
     async def open(self, id: str) -> Upload | None:
-        """Take a session for one request; None when there is none. Raises `InvalidUpload` while another has it."""
+        """Take a session for one request; None when there is none, or when `id` is none of ours.
+
+        Raises `InvalidUpload` while another request has it.
+        """
 
     async def sweep(self, age: float, idle: float) -> int:
         """End the sessions that began `age` seconds ago, or had nothing written for `idle`; gives their number."""
 
 
 class Hosted(Protocol):
-    """The names that are hosted here: once something was pushed to them, for ever."""
+    """The names that are hosted here: once something was pushed to them, for ever.
+
+    A name is hosted or has an owner, never both: `mark` and `resolved` are under one lock, in all processes.
+    """
 
     def known(self, name: str) -> bool:
         """Tell, by one `stat`, whether `name` is hosted."""
 
-    async def mark(self, name: str) -> None:
-        """Make `name` hosted."""
+    async def owned(self, name: str) -> bool:
+        """Tell whether `name`, or for one component `library/<name>`, resolved to an upstream."""
+
+    async def mark(self, name: str, *, covered: bool = False) -> bool:
+        """Make `name` hosted, before anything is linked there; False, and it is not, where it is `owned`.
+
+        `covered` tells that the configuration's `hosted` says so all the same: the owner is then forgotten.
+        Raises `Overloaded` when another has the name's lock for too long, `NoSpace`.
+        """
+
+    async def resolved(self, name: str, record: OwnerRecord) -> bool:
+        """Remember what the unqualified `name` resolved to; False, and nothing is written, where it is hosted."""
 
 
 class Parts(Protocol):
@@ -400,6 +459,7 @@ __all__ = [
     "Record",
     "Records",
     "Repositories",
+    "Space",
     "Stamp",
     "TagRecord",
     "Totals",

@@ -48,6 +48,8 @@ class Layout:
         self.daemon_lock = f"{self.root}/daemon.lock"
         """The file that the one daemon of the store locks."""
         self.index = f"{self.root}/index.sqlite"
+        self.token_key = f"{self.root}/token.key"
+        """The key that tokens are signed with."""
 
     def blob(self, digest: Digest) -> str:
         """Tell where the published blob is."""
@@ -60,6 +62,10 @@ class Layout:
     def sidecar(self, digest: Digest) -> str:
         """Tell where the description of a part is."""
         return f"{self.fills}/{digest.algorithm}-{digest.hex}.json"
+
+    def upload(self, id: str) -> str:
+        """Tell where the upload session is that `id`, checked by the caller, names."""
+        return f"{self.uploads}/{id}"
 
     def quarantine(self, digest: Digest) -> str:
         """Tell where a blob goes that is not what it should be; it replaces an earlier one."""

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from nora.oci import Digest
 from nora.storage.layout import StoreError
 
 _POLL = 0.01
@@ -63,6 +64,11 @@ def _flock(kind: int, offset: int) -> bytes:
 
 def _offset(key: str) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 2
+
+
+def of_blob(digest: Digest) -> str:
+    """Give the key of the lock that is held while a blob is published and linked, or its bytes are removed."""
+    return f"blob:{digest}"
 
 
 class DiskLock:

@@ -136,16 +136,15 @@ class WritingFile:
         return Deferred.fromCoroutine(self._append(chunks))
 
     def _write(self, chunks: Sequence[bytes], at: int) -> int:
-        end = at
-        for chunk in chunks:
-            view = memoryview(chunk)
-            while view:
-                count = os.pwrite(self._descriptor, view, end)
-                view = view[count:]
-                end += count
+        # One buffer: each call that lets go of the interpreter's lock waits for the reactor to get it back.
+        data = b"".join(chunks)
+        view, end = memoryview(data), at
+        while view:
+            count = os.pwrite(self._descriptor, view, end)
+            view = view[count:]
+            end += count
         if self._hashed == at:
-            for chunk in chunks:
-                self._hasher.update(chunk)
+            self._hasher.update(data)
             self._hashed = end
         else:
             self._hash(_CATCH_UP, end)

@@ -25,6 +25,7 @@ from nora.storage.repositories import manifest_key
 _BATCH = 1000
 _DEEPEST = 130
 """Folders below a namespace: a name of 255 characters has at most 128 parts."""
+_BLOBS, _MANIFESTS = "_blobs", "_manifests"
 _log = Logger()
 
 
@@ -45,13 +46,15 @@ def _batches(layout: Layout) -> Iterator[Batch]:
         if len(batch) >= _BATCH:
             yield batch
             batch = Batch()
-    for repository, digest in _manifests(layout):
-        manifest = _read(layout, repository, digest)
-        if manifest is None:
-            continue
-        for child in (*manifest.blobs, *manifest.manifests):
-            if child.size < 2**63:
-                batch.listed[repository, child.digest] = child.size
+    for repository, folder, digest in _links(layout):
+        batch.linked[repository, digest] = True
+        if folder == _MANIFESTS:
+            batch.repositories[repository] = True
+        manifest = _read(layout, repository, digest) if folder == _MANIFESTS else None
+        if manifest is not None:
+            for child in (*manifest.blobs, *manifest.manifests):
+                if child.size < 2**63:
+                    batch.listed[repository, child.digest] = child.size
         if len(batch) >= _BATCH:
             yield batch
             batch = Batch()
@@ -71,23 +74,25 @@ def _blobs(layout: Layout) -> Iterator[tuple[Digest, tuple[int, float]]]:
                 yield digest, (found.st_size, min(found.st_mtime, time.time()))
 
 
-def _manifests(layout: Layout) -> Iterator[tuple[Repository, Digest]]:
-    """Walk `repositories/<namespace>/<name>/_manifests/<algorithm>/<hex>`."""
+def _links(layout: Layout) -> Iterator[tuple[Repository, str, Digest]]:
+    """Walk `repositories/<namespace>/<name>/<_blobs or _manifests>/<algorithm>/<hex>`."""
     for namespace in _folders(layout.repositories):
         for name in _names(namespace.path, "", _DEEPEST):
-            for algorithm in _folders(f"{namespace.path}/{name}/_manifests"):
-                for entry in _entries(algorithm.path):
-                    digest = _digest(algorithm.name, entry.name)
-                    if digest is not None:
-                        yield Repository(namespace.name, name), digest
+            for folder in (_BLOBS, _MANIFESTS):
+                for algorithm in _folders(f"{namespace.path}/{name}/{folder}"):
+                    for entry in _entries(algorithm.path):
+                        digest = _digest(algorithm.name, entry.name)
+                        if digest is not None:
+                            yield Repository(namespace.name, name), folder, digest
 
 
 def _names(folder: str, name: str, deepest: int) -> Iterator[str]:
     """Walk the names below `folder`, parts that start with `_` being records."""
-    for entry in _folders(folder) if deepest else ():
-        if entry.name == "_manifests" and name:
-            yield name
-        elif not entry.name.startswith("_"):
+    inside = _folders(folder) if deepest else []
+    if name and any(entry.name in (_BLOBS, _MANIFESTS) for entry in inside):
+        yield name
+    for entry in inside:
+        if not entry.name.startswith("_"):
             yield from _names(entry.path, f"{name}/{entry.name}".lstrip("/"), deepest - 1)
 
 

@@ -12,9 +12,10 @@ import re
 from typing import Any
 
 from nora.oci import Descriptor, Digest, Repository, check_name
+from nora.oci.digest import ALGORITHMS
 from nora.oci.errors import InvalidDigest, InvalidName, InvalidTag
 from nora.oci.reference import TAG_PATTERN
-from nora.storage.interfaces import OwnerRecord, Records, TagRecord
+from nora.storage.interfaces import Index, OwnerRecord, Records, TagRecord
 
 _NAMESPACE = re.compile(r"(?!\.{1,2}\Z)[!-.0-~]{1,255}\Z")
 _TAG = re.compile(rf"{TAG_PATTERN}\Z")
@@ -43,6 +44,26 @@ def list_key(repository: Repository, subject: Digest | None) -> str:
     return f"{_root(repository)}/_lists/{what}"
 
 
+def tags_key(repository: Repository) -> str:
+    """Give what the keys of a repository's tags begin with."""
+    return f"{_root(repository)}/_tags"
+
+
+def manifests_keys(repository: Repository) -> tuple[str, ...]:
+    """Give what the keys of the rights to read a repository's manifests begin with, one for each algorithm."""
+    return tuple(f"{_root(repository)}/_manifests/{algorithm}" for algorithm in ALGORITHMS)
+
+
+def referrers_key(repository: Repository, subject: Digest) -> str:
+    """Give what the keys of a subject's referrers begin with, in a hosted repository."""
+    return f"{_root(repository)}/_referrers/{subject.algorithm}/{subject.hex}"
+
+
+def referrer_key(repository: Repository, subject: Digest, digest: Digest) -> str:
+    """Give the key of the record that the manifest `digest` refers to `subject`."""
+    return f"{referrers_key(repository, subject)}/{digest.algorithm}-{digest.hex}"
+
+
 def owner_key(name: str) -> str:
     """Give the key of what the unqualified `name` resolved to."""
     return f"names/{check_name(name)}/_owner"
@@ -53,23 +74,27 @@ def tag_upstream_key(name: str, tag: str) -> str:
     return f"names/{check_name(name)}/_tags/{_checked_tag(tag)}"
 
 
+def private_key(repository: Repository) -> str:
+    """Give the key of whether a cached repository is private, and when that was asked."""
+    return f"{_root(repository)}/_private"
+
+
+def credential_key(namespace: str) -> str:
+    """Give the key of the mark of a namespace in which a credential of ours was ever used."""
+    return f"repositories/{namespace}/_private"
+
+
 class RecordedRepositories:
     """The repositories of one store, as records."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, index: Index) -> None:
+        """`index` hears of each right, after its record is there."""
         self._records = records
+        self._index = index
 
     async def tag(self, repository: Repository, tag: str) -> TagRecord | None:
         """Read a tag."""
-        value = await self._get(tag_key(repository, tag))
-        descriptor, upstream, checked_at = (
-            _descriptor(value),
-            _text(value, "upstream"),
-            _time(value, "checked_at"),
-        )
-        if descriptor is None or upstream is None or checked_at is None:
-            return None
-        return TagRecord(descriptor, upstream, checked_at, _text(value, "etag"))
+        return tag_of(await self._get(tag_key(repository, tag)))
 
     async def put_tag(
         self, repository: Repository, tag: str, record: TagRecord, *, durable: bool = True
@@ -82,8 +107,6 @@ class RecordedRepositories:
             "upstream": record.upstream,
             "checked_at": record.checked_at,
         }
-        if record.etag is not None and len(record.etag) <= _MAX_TEXT:
-            value["etag"] = record.etag
         await self._records.put(tag_key(repository, tag), value, durable=durable)
 
     async def remove_tag(self, repository: Repository, tag: str) -> bool:
@@ -92,22 +115,35 @@ class RecordedRepositories:
 
     async def manifest(self, repository: Repository, digest: Digest) -> Descriptor | None:
         """Read the right to read this manifest here: its media type and size."""
-        value = await self._get(manifest_key(repository, digest))
-        media_type, size = _text(value, "media_type"), _size(value)
-        return None if media_type is None or size is None else Descriptor(media_type, digest, size)
+        return manifest_of(await self._get(manifest_key(repository, digest)), digest)
 
     async def link_manifest(self, repository: Repository, descriptor: Descriptor) -> None:
         """Record that right; the manifest's bytes are published already."""
         value = {"media_type": descriptor.media_type, "size": descriptor.size}
         await self._records.put(manifest_key(repository, descriptor.digest), value)
+        self._index.linked(repository, descriptor.digest)
+        self._index.appeared(repository)
+
+    async def unlink_manifest(self, repository: Repository, digest: Digest) -> bool:
+        """Take that right away; False when there was none."""
+        removed = await self._records.remove(manifest_key(repository, digest))
+        self._index.unlinked(repository, digest)
+        return removed
 
     async def blob(self, repository: Repository, digest: Digest) -> int | None:
         """Read the right to read this blob here: its size in bytes."""
-        return _size(await self._get(blob_key(repository, digest)))
+        return size_of(await self._get(blob_key(repository, digest)))
 
     async def link_blob(self, repository: Repository, digest: Digest, size: int) -> None:
         """Record that right; the blob's bytes are published already."""
         await self._records.put(blob_key(repository, digest), {"size": size})
+        self._index.linked(repository, digest)
+
+    async def unlink_blob(self, repository: Repository, digest: Digest) -> bool:
+        """Take that right away; False when there was none. The bytes stay."""
+        removed = await self._records.remove(blob_key(repository, digest))
+        self._index.unlinked(repository, digest)
+        return removed
 
     async def owner(self, name: str) -> OwnerRecord | None:
         """Tell what the unqualified `name` resolved to."""
@@ -116,6 +152,10 @@ class RecordedRepositories:
     async def put_owner(self, name: str, record: OwnerRecord) -> None:
         """Remember what the unqualified `name` resolved to."""
         await self._records.put(owner_key(name), _owner_value(record))
+
+    async def remove_owner(self, name: str) -> bool:
+        """Forget what the unqualified `name` resolved to."""
+        return await self._records.remove(owner_key(name))
 
     async def tag_upstream(self, name: str, tag: str) -> OwnerRecord | None:
         """Tell which upstream had `tag` of the unqualified `name` when its owner did not."""
@@ -166,8 +206,26 @@ def _owner(value: dict[str, Any]) -> OwnerRecord | None:
     return OwnerRecord(upstream, namespace, provisional, since)
 
 
+def tag_of(value: dict[str, Any]) -> TagRecord | None:
+    """Read the value of a tag's record."""
+    descriptor, upstream, checked_at = (
+        _descriptor(value),
+        _text(value, "upstream"),
+        _time(value, "checked_at"),
+    )
+    if descriptor is None or upstream is None or checked_at is None:
+        return None
+    return TagRecord(descriptor, upstream, checked_at)
+
+
+def manifest_of(value: dict[str, Any], digest: Digest) -> Descriptor | None:
+    """Read the value of the record of the right to read a manifest."""
+    media_type, size = _text(value, "media_type"), size_of(value)
+    return None if media_type is None or size is None else Descriptor(media_type, digest, size)
+
+
 def _descriptor(value: dict[str, Any]) -> Descriptor | None:
-    text, media_type, size = _text(value, "digest"), _text(value, "media_type"), _size(value)
+    text, media_type, size = _text(value, "digest"), _text(value, "media_type"), size_of(value)
     if text is None or media_type is None or size is None:
         return None
     try:
@@ -181,7 +239,8 @@ def _text(value: dict[str, Any], field: str) -> str | None:
     return text if isinstance(text, str) and len(text) <= _MAX_TEXT else None
 
 
-def _size(value: dict[str, Any]) -> int | None:
+def size_of(value: dict[str, Any]) -> int | None:
+    """Read the size in the value of a record."""
     size = value.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < _MORE_THAN_A_FILE:
         return None

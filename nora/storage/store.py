@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 from nora.storage.blobs import DiskBlobs
 from nora.storage.disk import ThreadedDisk
+from nora.storage.holdings import Holdings
 from nora.storage.index import SqliteIndex
-from nora.storage.interfaces import Totals
+from nora.storage.interfaces import Space, Totals
 from nora.storage.layout import Layout
 from nora.storage.lists import DiskLists
 from nora.storage.locks import DiskLocks, StoreLock
+from nora.storage.names import RecordedNames
 from nora.storage.parts import DiskParts
 from nora.storage.records import DiskRecords
 from nora.storage.repositories import RecordedRepositories
+from nora.storage.uploads import DiskUploads
 
 
 class Store:
     """Everything that one folder stores, put together for one process."""
 
-    def __init__(self, path: str, reactor: Any) -> None:
+    def __init__(self, path: str, reactor: Any, max_uploads: int) -> None:
         self.layout = Layout(path)
         self.lock = StoreLock(self.layout.daemon_lock)
         self.disk = ThreadedDisk(reactor)
@@ -27,9 +32,12 @@ class Store:
         self.index = SqliteIndex.threaded(self.layout.index, reactor)
         self.blobs = DiskBlobs(self.layout, self.disk, self.index)
         self.records = DiskRecords(self.layout, self.disk)
-        self.repositories = RecordedRepositories(self.records)
+        self.repositories = RecordedRepositories(self.records, self.index)
+        self.names = RecordedNames(self.records, self.repositories, self.locks, time.time)
+        self.holdings = Holdings(self.layout, self.disk, self.records)
         self.lists = DiskLists(self.layout, self.disk)
         self.parts = DiskParts(self.layout, self.disk, self.locks, self.blobs)
+        self.uploads = DiskUploads(self.layout, self.disk, self.locks, self.blobs, time.time, max_uploads)
         self.totals = Totals(0, 0)
 
     async def start(self, *, shared: bool = False) -> None:
@@ -42,6 +50,7 @@ class Store:
 
     async def stop(self) -> None:
         """Close everything, in order."""
+        await self.uploads.idle()
         await self.blobs.idle()
         await self.index.stop()
         await self.disk.stop()
@@ -51,6 +60,12 @@ class Store:
         """Let the next daemon have the store."""
         self.lock.close()
 
+    def space(self) -> Space:
+        """Tell how much room there is; raises `OSError`."""
+        found = os.statvfs(self.layout.fills)
+        return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
     async def count(self) -> None:
         """Renew the totals that metrics show."""
         self.totals = await self.index.totals()
+        await self.uploads.recount()

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, Protocol
 
 import attrs
@@ -61,6 +62,8 @@ class AuditEvent:
     upstream: str | None = None
     sent: int
     """Bytes of body that were handed to the socket; written as `bytes`."""
+    received: int = 0
+    """Bytes of the request's body that came."""
     seconds: float
     aborted: bool
     """The answer did not reach its end: the client left, or NORA broke it off."""
@@ -70,10 +73,10 @@ class AuditEvent:
         fields: dict[str, object] = {}
         for name, field in _ATTRIBUTES:
             value = getattr(self, name)
-            fields[field] = value[:_LIMIT] if isinstance(value, str) else value
+            fields[field] = value[:_LIMIT] if type(value) is str else value
         fields["time"] = _iso(self.time)
         fields["seconds"] = round(self.seconds, 6)
-        return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
+        return _encode(fields).encode("ascii") + b"\n"
 
 
 _ATTRIBUTES = tuple(
@@ -83,9 +86,17 @@ FIELDS = tuple(field for _, field in _ATTRIBUTES)
 """The keys of a line, in their order."""
 
 
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
 def _iso(time: float) -> str:
-    moment = datetime.fromtimestamp(time, timezone.utc)
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    seconds, milliseconds = divmod(int(time * 1000), 1000)
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(time: int) -> str:
+    return datetime.fromtimestamp(time, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class AuditLog:

@@ -24,7 +24,10 @@ from prometheus_client import (
 from nora.telemetry.shared import shared_text
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_ENDPOINTS = ("base", "manifest", "blob", "tags", "referrers", "metrics", "health", "ready", "page", "other")
+_ENDPOINTS = (
+    *("base", "catalog", "manifest", "blob", "upload", "tags", "referrers"),
+    *("metrics", "health", "ready", "page", "token", "other"),
+)
 _KINDS = frozenset({"manifest", "head", "blob", "list", "token"})
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
 _UPSTREAM_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
@@ -52,6 +55,7 @@ class Metrics:
         self._answers()
         self._upstreams()
         self._fills()
+        self._pushes()
         self._process(version)
 
     def _pulls(self) -> None:
@@ -73,6 +77,8 @@ class Metrics:
         )
         self._request_seconds = {name: seconds.labels(name) for name in _ENDPOINTS}
         self._sent = self._counter("nora_sent_bytes_total", "Bytes of bodies sent to clients.")
+        self._uploaded = self._counter("nora_uploaded_bytes_total", "Bytes of bodies received from clients.")
+        self._logins = self._counter("nora_logins_total", "Logins by user and password.", "outcome")
         self._connections = self._gauge("nora_connections", "Open connections of clients.")
         self._refused = self._counter(
             "nora_connections_refused_total", "Connections closed at once, past max_connections."
@@ -133,6 +139,12 @@ class Metrics:
         )
         self._audit_dropped = self._counter("nora_audit_dropped_total", "Lines that the audit log lost.")
 
+    def _pushes(self) -> None:
+        self._uploads = self._gauge(
+            "nora_uploads", "Upload sessions that are open in the store.", of_all="mostrecent"
+        )
+        self._pushed = self._counter("nora_pushed_bytes_total", "Bytes of blobs that clients pushed.")
+
     def _process(self, version: str) -> None:
         stored: OfAll = "mostrecent"
         self._store_blobs = self._gauge("nora_store_blobs", "Published blobs in the store.", of_all=stored)
@@ -181,8 +193,10 @@ class Metrics:
         self._downloads.inc()
         (self._hits if hit else self._misses).inc()
 
-    def requested(self, method: str, endpoint: str, status: int | None, seconds: float, sent: int) -> None:
-        """Count a request that ended after `seconds` with `sent` bytes of body.
+    def requested(
+        self, method: str, endpoint: str, status: int | None, seconds: float, sent: int, received: int = 0
+    ) -> None:
+        """Count a request that ended after `seconds` with `sent` bytes of body, and `received` of its own.
 
         `status` is None when the client left before it had an answer.
         """
@@ -199,6 +213,8 @@ class Metrics:
         self._request_seconds.get(endpoint, self._request_seconds["other"]).observe(seconds)
         if sent:
             self._sent.inc(sent)
+        if received:
+            self._uploaded.inc(received)
 
     def connected(self) -> None:
         """Count a client's connection as open."""
@@ -211,6 +227,10 @@ class Metrics:
     def refused(self) -> None:
         """Count a connection that was closed at once because there were too many."""
         self._refused.inc()
+
+    def login(self, outcome: str) -> None:
+        """Count a login; `outcome` is one of a few fixed words, such as `accepted` or `refused`."""
+        self._logins.labels(outcome).inc()
 
     def stale(self) -> None:
         """Count an answer from the cache whose freshness could not be confirmed."""
@@ -281,6 +301,16 @@ class Metrics:
         """Count a name resolved while an earlier upstream could not answer."""
         self._provisional.inc()
 
+    # What push does.
+
+    def pushed(self, count: int) -> None:
+        """Count `count` bytes of a blob that a client pushed."""
+        self._pushed.inc(count)
+
+    def watch_uploads(self, uploads: Callable[[], float]) -> None:
+        """Ask this whenever metrics are read: open upload sessions."""
+        self._watched.append((self._uploads, uploads))
+
     # What the daemon is.
 
     def audit_dropped(self, lines: int) -> None:
@@ -291,7 +321,7 @@ class Metrics:
         self, blobs: Callable[[], float], size: Callable[[], float], free: Callable[[], float]
     ) -> None:
         """Ask these whenever metrics are read: published blobs, their bytes, the file system's free bytes."""
-        self._watched = [(self._store_blobs, blobs), (self._store_bytes, size), (self._store_free, free)]
+        self._watched += [(self._store_blobs, blobs), (self._store_bytes, size), (self._store_free, free)]
 
     def restarted(self) -> None:
         """Count this process as one that took a dead one's place."""

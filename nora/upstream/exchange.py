@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -12,11 +14,13 @@ from nora.oci import check_name
 from nora.oci.errors import InvalidName, Limited, NoraError, Unavailable, Unverified
 from nora.upstream.challenge import bearer
 from nora.upstream.client import Answer, Client, Leads, anywhere
-from nora.upstream.credentials import Credential, CredentialRefused
+from nora.upstream.credential import Credential
+from nora.upstream.credentials import Credentials
 from nora.upstream.limits import parse_retry_after
 from nora.upstream.login import Login
 from nora.upstream.origin import Origin
 from nora.upstream.outcomes import Absent
+from nora.upstream.refusals import CredentialRefused
 from nora.upstream.tokens import MAX_TOKEN_ANSWER, Fetched, Service, Token, Tokens
 
 _MAX_ROUNDS = 4
@@ -69,16 +73,14 @@ class Exchange:
         credentials = self._login.credentials
         credential = await credentials.get()
         try:
-            answer = await self._ask(method, url, repository, headers, leads, credential)
-        except CredentialRefused:
-            credential = await credentials.another(credential)
-            try:
-                answer = await self._ask(method, url, repository, headers, leads, credential)
-            except CredentialRefused:
-                credentials.refused(credential)
-                raise
-        credentials.accepted()
-        return answer
+            return await self._ask(method, url, repository, headers, leads, credential)
+        except CredentialRefused as refused:
+            credential = await credentials.another(credential, refused)
+        try:
+            return await self._ask(method, url, repository, headers, leads, credential)
+        except CredentialRefused as refused:
+            credentials.refused(credential, refused)
+            raise
 
     async def _ask(
         self,
@@ -104,15 +106,15 @@ class Exchange:
             return token.header if token is not None else None
 
         for _ in range(_MAX_ROUNDS):
-            answer = await self._client.request(method, url, headers, authorization_for, leads)
+            asking = partial(self._client.request, method, url, headers, authorization_for, leads)
+            answer, learned, shown = await self._showing(asking, method, credential)
             ours = credential if answer.origin == self._origin else None
-            if self._learns(answer, ours):
-                await answer.drain()
-                if self._direct(ours) is not None:
-                    continue
-            if ours is not None and answer.authorization == self._direct(ours) is not None:
-                await self._require_taken(method, answer, ours)
+            if shown and not learned:
                 return answer
+            if answer.status == 401 and self._direct(ours) not in (None, answer.authorization):
+                # Meanwhile this exchange, or one beside it, has learned to show the credential itself.
+                await answer.drain()
+                continue
             if not await _wants_token(answer):
                 return answer
             name = self._name_at(answer.origin, answer.path, repository)
@@ -124,6 +126,31 @@ class Exchange:
             held[answer.origin] = renewed
         raise Unavailable("it refuses every token that it gives")
 
+    async def _showing(
+        self, asking: Callable[[], Coroutine[Any, Any, Answer]], method: str, credential: Credential | None
+    ) -> tuple[Answer, bool, bool]:
+        """Ask; tell whether a new way to log in was learned, and whether the answer is one to the credential itself.
+
+        Raises `CredentialRefused`.
+        """
+        direct = self._direct(credential)
+        if direct is None or credential is None or self._login is None:
+            answer = await asking()
+            return answer, self._learns(answer, credential), False
+        ours = credential
+        credentials = self._login.credentials
+
+        async def show() -> tuple[Answer, bool, bool]:
+            answer = await asking()
+            shown = answer.origin == self._origin and answer.authorization == direct
+            if self._learns(answer, ours):
+                return answer, True, shown
+            if shown:
+                await self._require_taken(method, answer, ours, credentials)
+            return answer, False, shown
+
+        return await credentials.show(ours, show)
+
     def _direct(self, credential: Credential | None) -> str | None:
         """Give the `Authorization` with which our credential itself goes to the registry."""
         return None if credential is None or self._login is None else self._login.header(credential)
@@ -132,18 +159,23 @@ class Exchange:
         """Tell whether a 401 asks for another scheme than was known: the first one, or one that changed its mind."""
         if credential is None or self._login is None or answer.status != 401:
             return False
+        if answer.origin != self._origin:
+            return False
         return self._login.learn(answer.headers("WWW-Authenticate"), credential)
 
-    async def _require_taken(self, method: str, answer: Answer, credential: Credential) -> None:
+    async def _require_taken(
+        self, method: str, answer: Answer, credential: Credential, credentials: Credentials
+    ) -> None:
         """Raise `CredentialRefused` when that is what the answer to our credential means.
 
         A 403 may be about the repository alone. Its body tells; after HEAD, which has none, the registry's own
-        endpoint for logging in does.
+        endpoint for logging in does. It is asked about a 401, too, to a credential that was taken before: nobody shall
+        make us keep it back by asking for what is not ours.
         """
         refused = answer.status == 401
         if answer.status == 403 and method != "HEAD":
             refused = b"expired" in (await answer.read(_MAX_ERROR_BODY)).lower()
-        elif answer.status == 403:
+        elif answer.status == 403 or (refused and credentials.was_taken(credential)):
             checked = await self._client.request(
                 "GET",
                 f"{self._origin}/v2/",
@@ -155,6 +187,8 @@ class Exchange:
         if refused:
             await answer.drain()
             raise CredentialRefused
+        if answer.status < 500 and answer.status != 429:
+            credentials.taken(credential)
 
     def refusal(self, answer: Answer) -> NoraError:
         """Say what an answer that is not the wanted one means; its body is the caller's to end."""

@@ -30,6 +30,11 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 _MAX_REFUSED = 1000
+_INSIDE = tuple(
+    ipaddress.ip_network(network)
+    for network in ("192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "3fff::/20", "5f00::/16", "fec0::/10")
+)
+"""Not public either, which not every `ipaddress` knows: for protocols, for a site, for documents."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -51,6 +56,8 @@ def is_public(address: str) -> bool:
             inner = parsed.teredo[1]
         if inner is not None:
             return is_public(str(inner))
+    if any(parsed in network for network in _INSIDE):
+        return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 

@@ -118,3 +118,9 @@ class Route:
     """The client named the namespace, so all candidates share one repository; else records tell the owner."""
     namespace: str | None = None
     """What `OCI-Namespace` echoes when the client sent `ns`."""
+    hosted: bool = False
+    """The configuration keeps the name from every upstream."""
+    refused: str | None = None
+    """Why nothing may be pulled by this name unless it is hosted here; None where something may."""
+    partial: bool = False
+    """Candidates that this client may not have were left out, so what it gets says nothing of the name's owner."""

@@ -15,9 +15,11 @@ from twisted.internet.interfaces import IReactorTime
 from nora.oci.errors import Unavailable
 from nora.upstream.challenge import parse_challenges
 from nora.upstream.client import Answer, Client
-from nora.upstream.credentials import Credential, Credentials, Kind
+from nora.upstream.credential import Credential, Kind
+from nora.upstream.credentials import Credentials
 from nora.upstream.limits import parse_retry_after
 from nora.upstream.origin import BadURL, Origin
+from nora.upstream.refusals import CredentialRefused
 from nora.upstream.tokens import MAX_TOKEN_ANSWER, Fetched, Service
 
 _TOKEN_SERVICES = {
@@ -89,22 +91,33 @@ class Login:
 
 
 async def log_in(
-    client: Client, clock: IReactorTime, service: Service, scope: str, credential: Credential
+    client: Client,
+    clock: IReactorTime,
+    credentials: Credentials,
+    service: Service,
+    scope: str,
+    credential: Credential,
 ) -> Fetched:
     """Ask a token service that may have `credential` for a token of `scope`. Its time is the caller's to bound.
 
-    A 403 is ambiguous: some answer so to a wrong password, some to a repository that is not ours. A question
-    without a scope, which is all that a login asks, tells them apart: the answer's status is 401 for the former.
+    Raises `CredentialRefused`. A 403 is ambiguous: some answer so to a wrong password, some to a repository that is
+    not ours. A question without a scope, which is all that a login asks, tells them apart. It does so for a 401 to a
+    credential that was taken before, too: nobody shall make us keep it back by asking for what is not ours.
     """
     answer = await _ask(client, service, scope, credential)
-    if answer.status == 403:
+    if answer.status == 403 or (answer.status == 401 and credentials.was_taken(credential)):
         await answer.drain()
         checked = await _ask(client, service, None, credential)
         await checked.drain()
-        return Fetched(401 if checked.status in (401, 403) else 403, b"")
+        if checked.status in (401, 403):
+            raise CredentialRefused
+        return Fetched(403, b"")
     if answer.status == 200:
+        credentials.taken(credential)
         return Fetched(200, await answer.read(MAX_TOKEN_ANSWER))
     await answer.drain()
+    if answer.status == 401:
+        raise CredentialRefused
     retry = parse_retry_after(answer.header("Retry-After"), answer.header("Date"), clock.seconds())
     return Fetched(answer.status, b"", retry)
 

@@ -14,9 +14,9 @@ class Observer(Protocol):
     def answered(self, upstream: str, kind: str, outcome: str, seconds: float) -> None:
         """Tell that one exchange ended.
 
-        `kind` is `manifest`, `head`, `blob` or `list`; `outcome` is `found`, `absent`, `denied`, `limited`,
-        `unavailable` or `cancelled`; `seconds` ran until the response's headers (for a manifest or a
-        list: its last byte).
+        `kind` is `manifest`, `head`, `blob`, `list`, or `token` for one with a token service; `outcome` is `found`,
+        `absent`, `denied`, `limited`, `unavailable` or `cancelled`; `seconds` ran until the response's headers (for
+        a manifest, a list or a token: its last byte).
         """
 
     def received(self, upstream: str, count: int) -> None:

@@ -14,6 +14,8 @@ import attrs
 
 _PORTS = {"http": 80, "https": 443}
 _MAX_URL = 16 * 1024
+_MAX_HOST = 254
+"""RFC 1035 section 2.3.4, and a final dot. Hosts are told to people, in logs and errors."""
 _PRINTABLE = re.compile(r"[\x21-\x7e]+\Z")
 _URL = re.compile(
     r"(?P<scheme>[a-z]+)://"
@@ -48,6 +50,8 @@ class Origin:
         if found is None:
             raise BadURL("a URL that is not scheme://host:port/path")
         scheme, host = found["scheme"].lower(), found["host"].lower()
+        if len(host) > _MAX_HOST:
+            raise BadURL("a URL whose host is longer than a name can be")
         if scheme not in _PORTS:
             raise BadURL("a URL that is neither http nor https")
         if host.startswith("["):

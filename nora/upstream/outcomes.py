@@ -44,17 +44,6 @@ class Attempt:
         return {"upstream": self.upstream, "outcome": self.outcome, "reason": self.error.message}
 
 
-def is_clean(error: Unknown) -> bool:
-    """Tell whether what `conclude` came to is a no of upstreams that were asked, each saying that it has it not.
-
-    One that denies access says something else.
-    """
-    told = error.detail
-    return (
-        isinstance(told, list) and len(told) > 0 and all(attempt["outcome"] == "absent" for attempt in told)
-    )
-
-
 def conclude(attempts: Sequence[Attempt], unknown: type[Unknown]) -> NoraError:
     """Tell what a chain's outcomes come to when none found anything.
 
@@ -77,3 +66,11 @@ def outcomes_of(error: Unknown) -> frozenset[str]:
     """Tell the words for the attempts that `conclude` made `error` of; none for an error of another making."""
     detail = error.detail if isinstance(error.detail, list) else []
     return frozenset(each["outcome"] for each in detail if isinstance(each, dict) and "outcome" in each)
+
+
+def is_clean(error: Unknown) -> bool:
+    """Tell whether `error` is a no of upstreams that were asked, each saying that it has it not.
+
+    One that denies access says something else.
+    """
+    return outcomes_of(error) == {"absent"}

@@ -24,15 +24,17 @@ MAX_OUTPUT = 64 * 1024
 async def run(reactor: Any, program: str, argument: str, words: str) -> bytes:
     """Run `program argument` with `words` as its input, and give what it says.
 
-    The program is looked for on the `PATH`, and inherits the environment. Raises `Unreadable`: what it said is not in
+    The program is looked for on the `PATH`, and inherits the environment but for our own variables, which may hold
+    the secrets of other upstreams. Raises `Unreadable`: what it said is not in
     the text, because that may hold the secret.
     """
     path = shutil.which(program)
     if path is None:
         raise Unreadable(f"the program {program} is not on the PATH, or may not be run")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NORA_")}
     running = _Running(reactor, program, words)
     try:
-        reactor.spawnProcess(running, path, [program, argument], env=dict(os.environ))
+        reactor.spawnProcess(running, path, [program, argument], env=environment)
     except OSError as error:
         running.forget()
         raise Unreadable(f"{program} could not be started: {error.strerror}") from None

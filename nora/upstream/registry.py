@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -34,7 +35,8 @@ from nora.oci.listing import TagList
 from nora.upstream.budget import within
 from nora.upstream.circuit import Circuit
 from nora.upstream.client import Answer, Client, Leads, anywhere
-from nora.upstream.credentials import Credential, Credentials, Source
+from nora.upstream.credential import Credential
+from nora.upstream.credentials import Credentials, Source, Trouble
 from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
 from nora.upstream.guard import Guard
 from nora.upstream.incoming import Transfer
@@ -53,6 +55,8 @@ T = TypeVar("T")
 
 HEAD, MANIFEST, BLOB, LIST = "head", "manifest", "blob", "list"
 """The kinds of request that upstreams limit apart."""
+SERVICE = "token"
+"""The kind of those to token services."""
 
 _ACCEPT = ", ".join(ACCEPTED_MEDIA_TYPES)
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
@@ -124,11 +128,13 @@ class Registry:
         else:
             self._circuit = twin_of.circuit
         self._client = Client(HTTPClient(agent, _NoCookies()), clock, guard)
-        tokens = Tokens(self._fetch_token, clock, self._background, self._token_asked, self._log_in)
         self._login: Login | None = None
+        logging_in = None
         if source is not None:
-            credentials = Credentials(source, name, clock, self._background, self._observer)
+            credentials = Credentials(source, name, clock, self._background, self._observer, random)
             self._login = Login(credentials, origin, realms)
+            logging_in = partial(self._log_in, self._login)
+        tokens = Tokens(self._fetch_token, clock, self._background, logging_in)
         self._exchange = Exchange(self._client, tokens, origin, clock, self._login)
         self._lists = Lists(
             self._ask, self._require, self._manifest, clock, proxy_timeout, self._received_bytes, offload
@@ -142,6 +148,15 @@ class Registry:
     def state(self) -> State:
         """Tell how it has done lately."""
         return self._state
+
+    def credential_trouble(self) -> Trouble | None:
+        """Tell why our credential is of no use; None when there is none, or nothing is known to be wrong with it."""
+        return None if self._login is None else self._login.credentials.trouble()
+
+    def try_again(self) -> None:
+        """Show a credential again that was refused: a person may have seen to it."""
+        if self._login is not None:
+            self._login.credentials.forgive()
 
     async def close(self) -> None:
         """Close what is idle, and keep no connection any more. Exchanges under way go on."""
@@ -324,16 +339,34 @@ class Registry:
         self._state = attrs.evolve(self._state, last_success=self._clock.seconds())
 
     def _fetch_token(self, url: str) -> Deferred[Fetched]:
-        return within(self._clock, self._proxy_timeout, fetch_token(self._client, self._clock, url))
+        return Deferred.fromCoroutine(self._observed_token(fetch_token(self._client, self._clock, url)))
 
-    def _log_in(self, service: Service, scope: str, credential: Credential) -> Deferred[Fetched]:
-        if self._login is not None:
-            self._login.require_trusted(service)
-        work = log_in(self._client, self._clock, service, scope, credential)
-        return within(self._clock, self._proxy_timeout, work)
+    def _log_in(
+        self, login: Login, service: Service, scope: str, credential: Credential
+    ) -> Deferred[Fetched]:
+        login.require_trusted(service)
+        credentials = login.credentials
 
-    def _token_asked(self) -> None:
+        def work() -> Coroutine[Any, Any, Fetched]:
+            asking = log_in(self._client, self._clock, credentials, service, scope, credential)
+            return self._observed_token(asking)
+
+        return within(self._clock, self._proxy_timeout, credentials.show(credential, work))
+
+    async def _observed_token(self, work: Coroutine[Any, Any, Fetched]) -> Fetched:
+        """Ask a token service within the budget, and tell the observer how that went."""
         self._observer.token(self.name)
+        since = self._clock.seconds()
+        outcome = "unavailable"
+        try:
+            fetched = await within(self._clock, self._proxy_timeout, work)
+            outcome = fetched.outcome
+            return fetched
+        except CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            self._observer.answered(self.name, SERVICE, outcome, self._clock.seconds() - since)
 
 
 class _NoCookies(IndexableCookieJar):

@@ -31,6 +31,7 @@ DOCKER_HUB = "docker.io"
 
 _ALIASES = {"index.docker.io": DOCKER_HUB, "registry-1.docker.io": DOCKER_HUB}
 _MAX_NAMESPACE = 255
+_REFUSED = "only what is hosted here, or named with its registry, may be pulled"
 
 
 def canonical_host(host: str) -> str:
@@ -108,7 +109,7 @@ class Routing:
         """Resolve `name`, and `ns` as the client sent it.
 
         Raises `InvalidName`; `NameUnknown` for a namespace that is none of ours, or whose upstreams all exclude the
-        name; `Denied` where `default_action` says so.
+        name. Where `default_action` is `deny`, the route of what is not surely hosted says why it is refused.
         """
         check_name(name)
         if ns is not None and canonical_host(ns) not in self._own:
@@ -120,6 +121,33 @@ class Routing:
         if slash and ("." in leading or ":" in leading):
             raise NameUnknown(f"{leading} is none of this registry's upstreams", {"namespace": leading})
         return self._unqualified(name)
+
+    def pushed(self, name: str, ns: str | None = None) -> Repository:
+        """Tell the hosted repository that a push to `name`, and `ns` as the client sent it, means by the rules alone.
+
+        Raises `InvalidName`, and `Denied` where the name is another registry's: nothing can be pushed through to one.
+        """
+        check_name(name)
+        if ns is not None and canonical_host(ns) not in self._own:
+            raise Denied(
+                "a push with ns is for another registry, and nothing is pushed through to one; "
+                "public_url and aliases tell the names of this one",
+                {"namespace": ns[:_MAX_NAMESPACE]},
+            )
+        leading, slash, _ = name.partition("/")
+        namespace = self._namespace(leading) if slash else None
+        if namespace is not None:
+            raise Denied(
+                f"{leading} stands for the upstream {namespace}, by namespace or prefix of docker.upstreams, "
+                "and nothing is pushed through to an upstream",
+                {"name": name, "namespace": namespace},
+            )
+        if slash and ("." in leading or ":" in leading):
+            raise Denied(
+                f"{leading} looks like another registry's host; what is hosted here has no dot in its first part",
+                {"name": name},
+            )
+        return Repository(LOCAL, name)
 
     def is_hosted(self, name: str) -> bool:
         """Tell whether the configuration keeps the unqualified `name` from every upstream."""
@@ -159,11 +187,9 @@ class Routing:
 
     def _unqualified(self, name: str) -> Route:
         if self.is_hosted(name):
-            return Route(name, (), False)
+            return Route(name, (), False, hosted=True)
         if self._deny:
-            raise Denied(
-                "only what is hosted here, or named with its registry, may be pulled", {"name": name}
-            )
+            return Route(name, (), False, refused=_REFUSED)
         places = []
         for each in self._all:
             try:

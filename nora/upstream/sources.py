@@ -13,7 +13,8 @@ from typing import Any
 from twisted.logger import Logger
 
 from nora.upstream import programs
-from nora.upstream.credentials import MAX_SECRET, PAUSE, Credential, Kind, Source, Unreadable
+from nora.upstream.credential import MAX_SECRET, Credential, Kind
+from nora.upstream.credentials import PAUSE, Source, Unreadable
 from nora.upstream.origin import Origin
 
 MAX_CONFIG = 1024 * 1024

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from nora.concurrency import Background, SingleFlight
 from nora.oci.errors import Limited, Unavailable
 from nora.upstream.challenge import Challenge
-from nora.upstream.credentials import Credential, CredentialRefused
+from nora.upstream.credential import Credential
 from nora.upstream.origin import BadURL, Origin
 from nora.upstream.outcomes import Absent
 
@@ -43,6 +43,15 @@ class Fetched:
     status: int
     body: bytes = attrs.field(repr=False)
     retry_after: int | None = None
+
+    @property
+    def outcome(self) -> str:
+        """The word for it, as in `nora.upstream.observer`."""
+        if self.status == 200:
+            return "found"
+        if self.status in (401, 403):
+            return "denied"
+        return "limited" if self.status == 429 else "unavailable"
 
 
 @attrs.frozen
@@ -112,7 +121,7 @@ class Tokens:
     """The tokens of one upstream and of whomever it redirects to, those of each credential apart.
 
     `fetch` asks a URL, bounded in time and in `MAX_TOKEN_ANSWER`; `log_in` asks a token service for a scope with a
-    credential; `asked` is called for each request to a token service.
+    credential, raising `CredentialRefused`.
     """
 
     def __init__(
@@ -120,13 +129,11 @@ class Tokens:
         fetch: Fetch,
         clock: IReactorTime,
         background: Background,
-        asked: Callable[[], None] = lambda: None,
         log_in: LogIn | None = None,
     ) -> None:
         self._fetch = fetch
         self._log_in = log_in
         self._clock = clock
-        self._asked = asked
         self._kept: OrderedDict[_Key, tuple[str, float]] = OrderedDict()
         self._services: OrderedDict[Origin, Service] = OrderedDict()
         self._flights: SingleFlight[tuple[_Key, Service], str] = SingleFlight(background)
@@ -205,13 +212,10 @@ class Tokens:
     async def _ask(self, url: str, service: Service, key: _Key) -> str:
         since = self._clock.seconds()
         _, credential, scope = key
-        self._asked()
         if credential is None or self._log_in is None:
             answer = await self._fetch(url)
         else:
             answer = await self._log_in(service, scope, credential)
-            if answer.status == 401:
-                raise CredentialRefused
         text, lifetime = _read(answer)
         if lifetime > MARGIN:
             self._kept[key] = (text, since + lifetime - MARGIN)

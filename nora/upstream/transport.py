@@ -17,6 +17,7 @@ from OpenSSL import SSL
 from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ITransport
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from twisted.web._newclient import HTTP11ClientProtocol, Request
 from twisted.web.client import (
@@ -41,6 +42,8 @@ MAX_HEADER_LINE = 64 * 1024
 """The longest status or header line taken, in bytes."""
 MAX_HEADERS = 256 * 1024
 """The longest response head taken, in bytes, interim responses included; one read of the socket may exceed it."""
+_READ = 512 * 1024
+"""Bytes that one read of the socket may bring. With Twisted's 64 KiB a cold pull costs half as much processor again."""
 USER_AGENT = f"nora/{__version__}"
 
 
@@ -82,6 +85,10 @@ class BoundedProtocol(HTTP11ClientProtocol):
 
     def makeConnection(self, transport: ITransport) -> None:
         """Begin on `transport`, which will end by abortion only."""
+        # Below TLS is the connection that reads from the socket.
+        connection = getattr(transport, "transport", transport)
+        if isinstance(connection, Connection):
+            connection.bufferSize = _READ
         super().makeConnection(AbortingTransport(transport))  # type: ignore[no-untyped-call]
 
     def request(self, request: Request) -> Deferred[IResponse]:

@@ -2,7 +2,7 @@
 
 Two ways, chosen once a response. In cleartext, from a file: `sendfile`, 256 KiB a turn of the reactor, so that one fast
 client cannot starve the rest (larger turns were measured to cost the others 3 to 15 times the delay and to be no
-faster). Else: reads of 128 KiB that are written to the transport, which pauses us when it is full. A response
+faster). Else: reads of 256 KiB that are written to the transport, which pauses us when it is full. A response
 that began with `sendfile` goes on copying when its reader has no file any more.
 
 A client that takes nothing for `stall_timeout` seconds while bytes are ready loses its connection. Taking is what
@@ -31,7 +31,7 @@ from nora.pull.interfaces import Reader
 from nora.web.stalls import StallWatch
 
 TURN = 256 * 1024
-CHUNK = 128 * 1024
+CHUNK = 256 * 1024
 # What a file system answers that has no sendfile: reading may still work.
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW})
 _CLIENT_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT, errno.ENOTCONN})

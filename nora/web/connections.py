@@ -1,7 +1,8 @@
 """Connections: how many, for how long, and how they end when the daemon does.
 
 Twisted's idle timeout is reset by every byte, so a client that trickles its headers would stay for ever: a request
-has a deadline of its own, from its first byte (the first one on a connection: from the connection) to its last.
+has a deadline of its own, from its first byte (the first one on a connection: from the connection) to its last. A body
+that streams has other bounds, see `nora.web.incoming`: there the deadline is for the headers alone.
 """
 
 # Twisted's HTTP classes have no annotations on their methods.
@@ -10,10 +11,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.tcp import Server
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -23,7 +25,11 @@ from twisted.web.server import Site
 import nora
 from nora.concurrency import Waiters
 from nora.telemetry import AuditLog, Metrics
+from nora.web.forwarded import Trusted
 from nora.web.requests import RegistryRequest
+
+if TYPE_CHECKING:
+    from nora.web.hot import Hot
 
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of a client that speaks TLS (RFC 8446 section 5.1); no method begins with it."""
@@ -43,11 +49,30 @@ class RegistryChannel(HTTPChannel):
     _deadline: IDelayedCall | None = None
     _counted = False
     _greeted = False
+    _held = False
+    _host: Any = None
     transport: Any
+
+    def getHost(self) -> Any:
+        """Give the address that the client connected to, asking the kernel once a connection."""
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
+
+    def send(self, data: bytes) -> None:
+        """Write `data`, at once as far as the socket takes it: that spares the reactor a turn."""
+        transport = self.transport
+        if type(transport) is Server and not transport.dataBuffer and not transport._tempDataBuffer:
+            sent = transport.writeSomeData(data)
+            if isinstance(sent, int):
+                if sent == len(data):
+                    return
+                data = data[sent:]
+        self.write(data)
 
     @property
     def busy(self) -> bool:
-        """Whether a request that came in whole is being answered."""
+        """Whether a request is being answered: one that came in whole, or whose body streams."""
         return self._busy
 
     def connectionMade(self) -> None:
@@ -98,12 +123,55 @@ class RegistryChannel(HTTPChannel):
         if self.transport is not None:
             self.transport.abortConnection()
 
-    def refused(self) -> tuple[bytes, bytes, bytes]:
+    def resumeProducing(self) -> None:
+        """Go on, told by the transport when it is empty; a body that is held stays unread."""
+        super().resumeProducing()
+        if self._held:
+            self._networkProducer.pauseProducing()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # What breaks the form of a body whose request has an answer already cannot get a second one.
+        if self._busy and self.requests and self.requests[-1].startedWriting:
+            self.abort()
+        else:
+            super()._respondToBadRequestAndDisconnect()
+
+    # For the request whose body is coming in.
+
+    def asked(self) -> tuple[bytes, bytes, bytes]:
         """Tell method, URI and version of the request whose headers just came in."""
         return self._command, self._path, self._version
 
-    def linger(self, seconds: float) -> None:
-        """Close in a moment, whatever the client still sends."""
+    def answering(self) -> None:
+        """Take note that a request is being answered though its body has yet to come."""
+        self._stop_expecting()
+        self._busy = True
+        # The timeout of a quiet connection; `requestDone` sets it again.
+        self._savedTimeOut = self.setTimeout(None)
+
+    def hold(self) -> None:
+        """Stop reading until `release`."""
+        self._held = True
+        self._networkProducer.pauseProducing()
+
+    def release(self) -> None:
+        """Read on, unless there is an answer that the client does not take."""
+        if self._held:
+            self._held = False
+            if not self._waitingForTransport:
+                self._networkProducer.resumeProducing()
+
+    def go_ahead(self) -> None:
+        """Tell the client to send the body."""
+        self._send100Continue()
+
+    def wind_up(self, seconds: float, *, close: bool) -> None:
+        """Give the rest of an answered request's body some seconds, then break the connection off.
+
+        With `close` nothing else will be sent: the client is told so at once, where it can be.
+        """
+        if close and ITCPTransport.providedBy(self.transport) and not self.isSecure():
+            self.transport.loseWriteConnection()
         self._stop_expecting()
         self._deadline = self.callLater(seconds, self._late)
 
@@ -138,6 +206,8 @@ class RegistrySite(Site):
         max_connections: int = 10_000,
         header_timeout: float = 30.0,
         idle_timeout: float = 60.0,
+        stall_timeout: float = 60.0,
+        trusted: Trusted | None = None,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         super().__init__(resource, timeout=idle_timeout, reactor=clock, parsePOSTFormSubmission=False)
@@ -146,9 +216,14 @@ class RegistrySite(Site):
         self.audit = audit
         self.max_connections = max_connections
         self.header_timeout = header_timeout
+        self.stall_timeout = stall_timeout
         self.new_id = new_id
+        self.trusted = trusted or Trusted()
+        """The proxies that are believed; exchanged when the configuration is read anew."""
         self.server = f"nora/{nora.__version__}".encode("ascii")
         self.draining = False
+        self.hot: Hot | None = None
+        """What answers before anything else is asked."""
         self._channels: set[RegistryChannel] = set()
         self._requests: set[RegistryRequest] = set()
         self._idle: Waiters[None] = Waiters()
@@ -192,7 +267,12 @@ class RegistrySite(Site):
         if not self._requests:
             self._idle.succeed(None)
 
-    # For the one who stops the daemon.
+    # For the one who runs the daemon.
+
+    def forget(self) -> None:
+        """Forget the prepared answers: the rules have changed."""
+        if self.hot is not None:
+            self.hot.clear()
 
     @property
     def connections(self) -> int:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
+from nora.access.limits import TooManyLogins
 from nora.oci import errors
 
 _MAX_MESSAGE = 1000
@@ -31,6 +32,10 @@ class NotOffered(errors.Unsupported):
     """
 
 
+class TooManyTags(errors.RequestTooLarge):
+    """More tags for one manifest than are taken at once; the status is the specification's."""
+
+
 TABLE: Mapping[type[errors.NoraError], tuple[int, str]] = MappingProxyType(
     {
         errors.InvalidRequest: (400, "UNSUPPORTED"),
@@ -39,6 +44,7 @@ TABLE: Mapping[type[errors.NoraError], tuple[int, str]] = MappingProxyType(
         errors.InvalidDigest: (400, "DIGEST_INVALID"),
         errors.InvalidRange: (416, "RANGE_INVALID"),
         errors.RequestTooLarge: (413, "SIZE_INVALID"),
+        TooManyTags: (414, "TAG_INVALID"),
         errors.InvalidSize: (400, "SIZE_INVALID"),
         errors.InvalidManifest: (400, "MANIFEST_INVALID"),
         errors.MissingContent: (400, "MANIFEST_BLOB_UNKNOWN"),
@@ -54,6 +60,7 @@ TABLE: Mapping[type[errors.NoraError], tuple[int, str]] = MappingProxyType(
         errors.Denied: (403, "DENIED"),
         errors.Unauthorized: (401, "UNAUTHORIZED"),
         errors.Overloaded: (503, "TOOMANYREQUESTS"),
+        TooManyLogins: (429, "TOOMANYREQUESTS"),
         errors.Limited: (429, "TOOMANYREQUESTS"),
         errors.Unavailable: (502, "UNAVAILABLE"),
         errors.TimedOut: (504, "UNAVAILABLE"),

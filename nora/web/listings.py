@@ -1,4 +1,7 @@
-"""Lists as they go out: tags in pages, and the index of referrers (distribution-spec, "Content Discovery")."""
+"""Lists as they go out: tags and repositories in pages, and the index of referrers.
+
+They are the distribution-spec's ("Content Discovery").
+"""
 
 # Twisted's HTTP classes have no annotations on their methods.
 # mypy: disallow-untyped-calls=False
@@ -8,16 +11,19 @@ import json
 import re
 from urllib.parse import urlencode
 
+from nora.content.interfaces import CatalogPage
+from nora.oci import Digest
 from nora.oci.errors import InvalidRequest, Unsupported
 from nora.oci.listing import TagPage
 from nora.oci.manifest import OCI_INDEX
 from nora.pull.interfaces import Served
 from nora.upstream.interfaces import Route
 from nora.web import answers
+from nora.web.asked import argument
 from nora.web.requests import RegistryRequest
 
 MAX_PAGE = 10_000
-"""Tags in one answer; the `Link` with it leads to the rest."""
+"""Tags or repositories in one answer; the `Link` with it leads to the rest."""
 _MAX_LAST = 512
 _NUMBER = re.compile(rb"[0-9]{1,18}\Z")
 
@@ -29,13 +35,13 @@ def require(request: RegistryRequest) -> None:
 
 
 def span(request: RegistryRequest) -> tuple[bytes, int]:
-    """Read which tags are asked for: those after `last`, and how many at most; raises `InvalidRequest`."""
+    """Read which names of a list are asked for: those after `last`, and how many at most; raises `InvalidRequest`."""
     require(request)
-    number, last = _argument(request, b"n"), _argument(request, b"last")
+    number, last = argument(request, b"n"), argument(request, b"last")
     if number is not None and not _NUMBER.match(number):
         raise InvalidRequest("n is not a number")
     if last is not None and len(last) > _MAX_LAST:
-        raise InvalidRequest("last is longer than any tag")
+        raise InvalidRequest("last is longer than any name")
     return last or b"", MAX_PAGE if number is None else min(int(number), MAX_PAGE)
 
 
@@ -44,7 +50,7 @@ def tags(request: RegistryRequest, served: Served[TagPage], route: Route, limit:
     page = served.content
     if page.more and page.tags:
         asked = [("n", str(limit)), ("last", page.tags[-1])]
-        told = _argument(request, b"ns")
+        told = argument(request, b"ns")
         if told is not None:
             asked.append(("ns", told.decode("ascii")))
         link = f'</v2/{route.name}/tags/list?{urlencode(asked)}>; rel="next"'
@@ -53,20 +59,31 @@ def tags(request: RegistryRequest, served: Served[TagPage], route: Route, limit:
     return answers.listing(request, served, "application/json", body, route.namespace)
 
 
+def catalog(request: RegistryRequest, page: CatalogPage, limit: int) -> bytes:
+    """Answer a page of the list of repositories; its `Link` leads on."""
+    if page.more and page.names:
+        asked = urlencode([("n", str(limit)), ("last", page.names[-1])])
+        request.setHeader(b"Link", f'</v2/_catalog?{asked}>; rel="next"'.encode("ascii"))
+    body = json.dumps({"repositories": page.names}, separators=(",", ":")).encode("ascii")
+    request.setHeader(b"Content-Type", b"application/json")
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    return body
+
+
 def artifact_type(request: RegistryRequest) -> str | None:
     """Read which type of artifact the client wants; None for all."""
     require(request)
-    wanted = _argument(request, b"artifactType")
+    wanted = argument(request, b"artifactType")
     return wanted.decode("utf-8", "replace") if wanted else None
 
 
-def referrers(request: RegistryRequest, served: Served[bytes], route: Route) -> bytes:
-    """Answer the index of referrers; it says so where it was filtered."""
-    if artifact_type(request) is not None:
+def referrers(request: RegistryRequest, served: Served[bytes], route: Route, digest: Digest) -> bytes:
+    """Answer the index of referrers; it says so where it was filtered, and its `Link` leads on where there are more."""
+    kind = artifact_type(request)
+    if kind is not None:
         request.setHeader(b"OCI-Filters-Applied", b"artifactType")
+    if served.following is not None:
+        asked = [("last", served.following)] + ([] if kind is None else [("artifactType", kind)])
+        link = f'</v2/{route.name}/referrers/{digest}?{urlencode(asked)}>; rel="next"'
+        request.setHeader(b"Link", link.encode("ascii"))
     return answers.listing(request, served, OCI_INDEX, served.content, route.namespace)
-
-
-def _argument(request: RegistryRequest, name: bytes) -> bytes | None:
-    told = (request.args or {}).get(name)
-    return told[0] if told else None

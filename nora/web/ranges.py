@@ -19,7 +19,7 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     """Read a Range for content of `size` bytes: first offset and the one past the last.
 
     None when it is to be ignored: several ranges, another unit, malformed. Raises `InvalidRange` when no
-    byte satisfies it.
+    byte satisfies it, and for one that ends before it begins, which RFC 9110 section 14.2 lets a server reject.
     """
     match = _RANGE.match(header.strip(" \t"))
     if match is None:
@@ -28,9 +28,7 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     if not first:
         return _suffix(int(last), size) if last else None
     start = int(first)
-    if last and int(last) < start:
-        return None
-    if start >= size:
+    if start >= size or (last and int(last) < start):
         raise InvalidRange(size)
     return start, min(int(last) + 1, size) if last else size
 

@@ -1,4 +1,6 @@
-"""The registry's endpoints under `/v2/`, as far as pulling goes (distribution-spec, "Pull", "Content Discovery").
+"""The registry's endpoints under `/v2/`: the router, and what is pulled (distribution-spec, "Pull", "Discovery").
+
+What changes something is in `nora.web.uploads` and `nora.web.changes`.
 
 Klein routes what the grammar of names admits; everything else is told what is wrong with it, in JSON, and never
 reaches the rooms below. A failure after the first byte of an answer breaks the connection off: to finish it
@@ -21,26 +23,34 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from nora.access import ANONYMOUS, Rights
+from nora.access import Rights
+from nora.concurrency import Background
+from nora.content.interfaces import Catalog, Removal
 from nora.oci import Digest, Reference, check_name, parse_reference
 from nora.oci.errors import InvalidName, NoraError, Unavailable, Unsupported
 from nora.oci.reference import NAME_PATTERN
-from nora.pull.interfaces import Answer, Content, Discovery, Pull, Served
+from nora.pull.interfaces import Answer, Cached, Content, Discovery, Pull, Served
+from nora.push.interfaces import Push
+from nora.storage import witness
+from nora.storage.witness import Witness
 from nora.telemetry import Metrics
 from nora.upstream import via
 from nora.upstream.interfaces import Route
-from nora.web import answers, errors, listings, ranges
+from nora.web import answers, asked, errors, listings, ranges
 from nora.web.bodies import send
+from nora.web.changes import Changes
+from nora.web.doorkeeper import Doorkeeper, OpenDoor
+from nora.web.entrance import Entrance
 from nora.web.patience import Patience
-from nora.web.requests import RegistryRequest, Visit
+from nora.web.requests import RegistryRequest
+from nora.web.uploads import Unbroken, Uploads
 
 T = TypeVar("T")
 
 WHOLE = 1024 * 1024
 """Blobs of up to this many bytes are verified before the headers of an answer go out."""
 _MAX_PATH = 2048
-_METHODS = frozenset({b"GET", b"HEAD"})
-_CONTENT = {b"manifests": "manifest", b"blobs": "blob", b"referrers": "referrers"}
+_READING = frozenset({b"GET", b"HEAD"})
 
 Answering = Coroutine[Any, Any, Served[Answer]]
 
@@ -59,6 +69,16 @@ class Backend:
     routing: Router
     pull: Pull
     discovery: Discovery
+    push: Push | None = None
+    """None where nothing can be pushed."""
+    removal: Removal | None = None
+    catalog: Catalog | None = None
+    doorkeeper: Doorkeeper = attrs.field(factory=OpenDoor)
+
+    def take_over(self, other: Backend) -> None:
+        """Let everything of `other` be here from now on."""
+        for field in attrs.fields(Backend):
+            setattr(self, field.name, getattr(other, field.name))
 
 
 class _Name(BaseConverter):
@@ -91,6 +111,7 @@ class Registry:
         clock: IReactorTime,
         metrics: Metrics,
         instance: str,
+        background: Background,
         *,
         answer_timeout: float = 25.0,
         stall_timeout: float = 60.0,
@@ -99,27 +120,22 @@ class Registry:
         self._clock = clock
         self._metrics = metrics
         self._instance = instance
+        unbroken = Unbroken(background)
+        self._upload_endpoints = Uploads(unbroken)
+        self._changes = Changes(unbroken)
         self._patience = Patience(clock, answer_timeout)
         self._stall_timeout = stall_timeout
 
     def resource(self) -> Resource:
         """Give what belongs under `/v2`."""
-        return _Entrance(self, self.app.resource())
+        return Entrance(self, self.app.resource())
 
-    def admit(self, request: RegistryRequest) -> None:
-        """Refuse what no endpoint may see; names the endpoint for metrics and begins the audit event."""
+    async def admit(self, request: RegistryRequest) -> None:
+        """Ask the doorkeeper, and refuse what no endpoint may see."""
+        request.rights = await self._backend.doorkeeper.admit(request)
+        if request.visit is not None:
+            request.visit.user = request.rights.user
         segments = request.postpath or []
-        if len(segments) >= 3 and segments[-2] in _CONTENT:
-            request.endpoint = _CONTENT[segments[-2]]
-            request.visit = Visit(
-                repository=b"/".join(segments[:-2])[:1024].decode("utf-8", "replace"),
-                reference=segments[-1][:1024].decode("utf-8", "replace"),
-                action="list" if request.endpoint == "referrers" else "pull",
-            )
-        elif len(segments) >= 3 and segments[-2:] == [b"tags", b"list"]:
-            request.endpoint = "tags"
-            name = b"/".join(segments[:-2])[:1024].decode("utf-8", "replace")
-            request.visit = Visit(repository=name, reference="", action="list")
         if len(request.path) > _MAX_PATH or any(b"/" in part or not _is_text(part) for part in segments):
             raise InvalidName("the path is too long, or hides a slash or other bytes behind percent signs")
         if len(segments) > 1 and not segments[0]:
@@ -138,10 +154,10 @@ class Registry:
         if isinstance(error, HTTPException):
             error = errors.NotOffered("no such endpoint")
         if not request.startedWriting:
+            if isinstance(error, NoraError):
+                error = self._backend.doorkeeper.answer(request, error)
             errors.report(error, request.id)
-            return errors.answer(
-                request, error, request.endpoint, _ALLOW_OTHERWISE.get(request.endpoint, _ALLOW)
-            )
+            return errors.answer(request, error, request.endpoint, request.allow)
         if not request.gone:
             answers.broken(request, error)
             request.abort()
@@ -153,11 +169,35 @@ class Registry:
         _require(request)
         return answers.base(request)
 
+    @app.route("/_catalog")
+    async def _catalog(self, request: RegistryRequest) -> bytes:
+        catalog = self._backend.catalog
+        if catalog is None:
+            raise errors.NotOffered("this registry has no catalog")
+        last, limit = listings.span(request)
+        names = catalog.repositories(last.decode("utf-8", "replace"), limit, request.rights)
+        return listings.catalog(request, await self._patience.wait(request, names), limit)
+
+    @app.route("/<name:name>/blobs/uploads")
+    @app.route("/<name:name>/blobs/uploads/")
+    async def _uploads(self, request: RegistryRequest, name: str) -> bytes:
+        return await self._upload_endpoints.start(request, self._push(), name)
+
+    @app.route("/<name:name>/blobs/uploads/<string:id>")
+    async def _upload(self, request: RegistryRequest, name: str, id: str) -> bytes:
+        return await self._upload_endpoints.go_on(request, self._push(), name, id)
+
     @app.route("/<name:name>/manifests/<string:reference>")
     async def _manifest(self, request: RegistryRequest, name: str, reference: str) -> bytes:
+        if request.method == b"PUT":
+            return await self._changes.put(request, self._push(), name, reference)
+        if request.method == b"DELETE":
+            return await self._changes.remove_manifest(request, self._removal(), name, reference)
         _require(request)
         via.forwarded.set(via.pseudonyms(request.text(b"Via")))
-        rights = self._rights(request)
+        watching = Witness()
+        witness.present.set(watching)
+        rights = request.rights
         parsed = parse_reference(reference)
         route = self._route(request, name)
         served = await self._patience.wait(request, self._ask(request.method, route, parsed, rights))
@@ -166,16 +206,23 @@ class Registry:
         answers.manifest(request, served, route.namespace)
         if ranges.none_match(request.text(b"If-None-Match"), answers.etag(descriptor.digest)):
             return answers.unchanged(request)
-        if request.method == b"HEAD" or served.content.body is None:
+        body = None if request.method == b"HEAD" else served.content.body
+        hot = request.site.hot
+        if hot is not None and served.cached is Cached.HIT:
+            pull = body is not None and not answers.is_index(descriptor.media_type)
+            hot.keep(request, rights, watching, body or b"", pull=pull)
+        if body is None:
             return b""
         self._count(served)
-        return served.content.body
+        return body
 
     @app.route("/<name:name>/blobs/<string:digest>")
     async def _blob(self, request: RegistryRequest, name: str, digest: str) -> bytes | None:
+        if request.method == b"DELETE":
+            return await self._changes.remove_blob(request, self._removal(), name, digest)
         _require(request)
         via.forwarded.set(via.pseudonyms(request.text(b"Via")))
-        rights = self._rights(request)
+        rights = request.rights
         parsed = Digest.parse(digest)
         route = self._route(request, name)
         pull = self._backend.pull
@@ -207,11 +254,12 @@ class Registry:
     async def _referrers(self, request: RegistryRequest, name: str, digest: str) -> bytes:
         kind = listings.artifact_type(request)
         parsed = Digest.parse(digest)
+        last = listings.span(request)[0].decode("utf-8", "replace")
         return await self._list(
             request,
             name,
-            lambda route, rights: self._backend.discovery.referrers(route, parsed, kind, rights),
-            lambda route, served: listings.referrers(request, served, route),
+            lambda route, rights: self._backend.discovery.referrers(route, parsed, kind, rights, last),
+            lambda route, served: listings.referrers(request, served, route, parsed),
         )
 
     async def _list(
@@ -222,7 +270,7 @@ class Registry:
         answer: Callable[[Route, Served[T]], bytes],
     ) -> bytes:
         via.forwarded.set(via.pseudonyms(request.text(b"Via")))
-        rights = self._rights(request)
+        rights = request.rights
         route = self._route(request, name)
         served = await self._patience.wait(request, ask(route, rights))
         self._note(request, served, None)
@@ -231,11 +279,12 @@ class Registry:
     @app.route("/<rest:path>")
     def _other(self, request: RegistryRequest, path: str) -> bytes:
         if request.visit is not None:
-            (_require if request.visit.action == "pull" else listings.require)(request)
+            # It looks like an endpoint, so its name or its reference is none.
+            if request.method not in request.allow.split(b", "):
+                raise Unsupported("this endpoint does not offer that method")
             check_name(request.visit.repository)
-            parse_reference(request.visit.reference)
-        if "/blobs/uploads/" in f"/{path}/":
-            raise Unsupported("this registry takes no pushes")
+            if request.endpoint in ("manifest", "blob", "referrers"):
+                parse_reference(request.visit.reference)
         raise errors.NotOffered("this registry does not offer that endpoint")
 
     async def _stream(
@@ -268,18 +317,18 @@ class Registry:
         ask = pull.describe if method == b"HEAD" else pull.manifest
         return ask(route, reference, rights)
 
-    def _rights(self, request: RegistryRequest) -> Rights:
-        if request.visit is not None:
-            request.visit.user = ANONYMOUS.user
-        return ANONYMOUS
+    def _push(self) -> Push:
+        if self._backend.push is None:
+            raise Unsupported("this registry takes no pushes")
+        return self._backend.push
+
+    def _removal(self) -> Removal:
+        if self._backend.removal is None:
+            raise Unsupported("this registry removes nothing")
+        return self._backend.removal
 
     def _route(self, request: RegistryRequest, name: str) -> Route:
-        told = (request.args or {}).get(b"ns")
-        ns = None
-        if told:
-            if len(told[0]) > 255 or not told[0].isascii():
-                raise InvalidName("ns is not the name of a registry")
-            ns = told[0].decode("ascii")
+        ns = asked.namespace(request)
         if request.visit is not None:
             request.visit.namespace = ns
         return self._backend.routing.route(check_name(name), ns)
@@ -296,33 +345,9 @@ class Registry:
             self._metrics.pulled(served.cached.stored)
 
 
-class _Entrance(Resource):
-    """What every request under `/v2` passes before the router sees it."""
-
-    isLeaf = True
-
-    def __init__(self, registry: Registry, inner: Any) -> None:
-        super().__init__()
-        self._registry = registry
-        self._inner = inner
-
-    def render(self, request: Any) -> Any:
-        """Render a request: see `Registry.admit`."""
-        request.setHeader(b"Docker-Distribution-API-Version", b"registry/2.0")
-        try:
-            self._registry.admit(request)
-        except NoraError as error:
-            return self._registry.failed(request, error)
-        return self._inner.render(request)
-
-
-_ALLOW = b"GET, HEAD"
-_ALLOW_OTHERWISE = {"other": b"", "tags": b"GET", "referrers": b"GET"}
-
-
 def _require(request: RegistryRequest) -> None:
-    if request.method not in _METHODS:
-        raise Unsupported("this registry is read-only here: GET and HEAD")
+    if request.method not in _READING:
+        raise Unsupported("this endpoint does not offer that method")
 
 
 def _is_text(part: bytes) -> bool:

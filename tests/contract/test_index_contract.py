@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,6 +22,7 @@ else:
     _Base = object
 
 DIGESTS = [Digest.of(bytes([n])) for n in range(4)]
+LOCAL_ONE = Repository("local", "zoo/nginx")
 ONE, OTHER = Repository("docker.io", "library/nginx"), Repository("ghcr.io", "library/nginx")
 
 
@@ -99,6 +101,59 @@ class IndexContract(_Base):
         self.settle()
         self.index.listed(ONE, descriptors(11))
         self.assertEqual([self.listed(ONE, digest) for digest in DIGESTS[:2]], [11, 20])
+
+    def holders(self, digest: Digest, limit: int = 10) -> list[Repository]:
+        self.settle()
+        held: list[Repository] = self.successResultOf(self.index.holders(digest, limit))
+        return held
+
+    def test_holders(self) -> None:
+        """Who may read a digest is known, hosted repositories first, and never more of them than were asked for."""
+        for repository in (ONE, OTHER, LOCAL_ONE):
+            self.index.linked(repository, DIGESTS[0])
+            self.index.linked(repository, DIGESTS[0])
+        self.index.linked(ONE, DIGESTS[1])
+        self.assertEqual(self.holders(DIGESTS[0]), [LOCAL_ONE, ONE, OTHER])
+        self.assertEqual(self.holders(DIGESTS[0], 2), [LOCAL_ONE, ONE])
+        self.assertEqual(self.holders(DIGESTS[1]), [ONE])
+        self.assertEqual(self.holders(DIGESTS[2]), [])
+
+    def test_lost_rights(self) -> None:
+        """A right that was lost is not told any more, until it is there again."""
+        self.index.linked(ONE, DIGESTS[0])
+        self.index.linked(OTHER, DIGESTS[0])
+        self.settle()
+        self.index.unlinked(ONE, DIGESTS[0])
+        self.index.unlinked(ONE, DIGESTS[1])
+        self.assertEqual(self.holders(DIGESTS[0]), [OTHER])
+        self.index.linked(ONE, DIGESTS[0])
+        self.assertEqual(self.holders(DIGESTS[0]), [ONE, OTHER])
+
+    def repositories(self, last: str = "", limit: int = 9) -> list[Repository]:
+        self.settle()
+        found: list[Repository] = self.successResultOf(self.index.repositories(last, limit))
+        return found
+
+    def test_repositories(self) -> None:
+        """Repositories come by their full names in byte order, in parts, until they have no manifest any more."""
+        upper = Repository("local", "Z")
+        for repository in (OTHER, LOCAL_ONE, ONE, upper, ONE):
+            self.index.appeared(repository)
+        self.assertEqual(self.repositories(), [upper, ONE, OTHER, LOCAL_ONE])
+        self.assertEqual(self.repositories(limit=2), [upper, ONE])
+        self.assertEqual(self.repositories("docker.io/library/nginx", 1), [OTHER])
+        self.index.emptied(ONE)
+        self.index.emptied(Repository("local", "never"))
+        self.assertEqual(self.repositories(limit=2), [upper, OTHER])
+        self.index.appeared(ONE)
+        self.assertEqual(self.repositories("A", 9), [upper, ONE, OTHER, LOCAL_ONE])
+
+    def test_flush(self) -> None:
+        """Writing at once changes nothing of what is told, with something to write or without."""
+        for _ in range(2):
+            self.successResultOf(Deferred.fromCoroutine(self.index.flush()))
+            self.index.appeared(ONE)
+            self.assertEqual(self.repositories(), [ONE])
 
     # One suite for several implementations is what this file is for: an example of one may well serve another.
     @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.differing_executors])

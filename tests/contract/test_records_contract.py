@@ -50,6 +50,25 @@ class RecordsContract(_Base):
         self.put({"c": 3})
         self.assertEqual(self.get().value, {"c": 3})
 
+    def page(self, after: str = "", limit: int = 9) -> list[str]:
+        found: list[str] = self.successResultOf(self.records.page("names/a/_tags", after, limit))
+        return found
+
+    def test_page(self) -> None:
+        """The names right under a prefix come in byte order, in parts, as they are at the time."""
+        self.assertEqual(self.page(), [])
+        for name in ("b", "a", "B", "10", "a.b"):
+            self.put({}, f"names/a/_tags/{name}")
+        self.put({}, "names/a/_tags2/x")
+        self.put({}, "names/a/_tags/deep/x")
+        self.assertEqual(self.page(), ["10", "B", "a", "a.b", "b"])
+        self.assertEqual(self.page("B", 2), ["a", "a.b"])
+        self.assertEqual(self.page("Z"), ["a", "a.b", "b"])
+        self.assertEqual(self.page("b"), [])
+        self.assertEqual(self.page(limit=0), [])
+        self.successResultOf(self.records.remove("names/a/_tags/a"))
+        self.assertEqual(self.page(), ["10", "B", "a.b", "b"])
+
     def test_stamp_is_that_of_the_record(self) -> None:
         """The stamp of a record that was read is what `stamp` tells while it does not change."""
         self.put({"a": 1})

@@ -12,7 +12,7 @@ from nora.oci.manifest import OCI_MANIFEST
 from nora.storage import DiskRecords, Layout, RecordedRepositories
 from nora.storage.interfaces import OwnerRecord, Records, Repositories, TagRecord
 from nora.storage.repositories import blob_key, manifest_key, owner_key, tag_key, tag_upstream_key
-from tests.support.storage_fakes import ImmediateDisk, MemoryRecords, temporary_folder
+from tests.support.storage_fakes import ImmediateDisk, MemoryIndex, MemoryRecords, temporary_folder
 
 if TYPE_CHECKING:
     _Base = SynchronousTestCase
@@ -24,7 +24,7 @@ NESTED = Repository("docker.io", "library/nginx/extra")
 ELSEWHERE = Repository("ghcr.io:5000", "library/nginx")
 DIGEST = Digest.of(b"{}")
 LONG = Digest.of(b"{}", "sha512")
-TAG = TagRecord(Descriptor(OCI_MANIFEST, DIGEST, 2), "hub", 1700000000.25, '"etag"')
+TAG = TagRecord(Descriptor(OCI_MANIFEST, DIGEST, 2), "hub", 1700000000.25)
 OWNER = OwnerRecord("hub", "docker.io", provisional=True, since=1700000000.5)
 
 TEXT: list[Any] = [None, 1, True, [], {}, "x" * 2000]
@@ -46,6 +46,7 @@ class RepositoriesContract(_Base):
 
     records: Records
     repositories: Repositories
+    index: MemoryIndex
 
     def test_absent(self) -> None:
         """What was never recorded is None."""
@@ -97,6 +98,21 @@ class RepositoriesContract(_Base):
         self.assertTrue(self.successResultOf(self.repositories.remove_tag_upstream("team/nginx", "1")))
         self.assertFalse(self.successResultOf(self.repositories.remove_tag_upstream("team/nginx", "1")))
         self.assertIsNone(self.successResultOf(self.repositories.tag_upstream("team/nginx", "1")))
+
+    def test_rights_that_go(self) -> None:
+        """A right that is taken away is gone there, and there alone."""
+        for repository in (NGINX, ELSEWHERE):
+            self.successResultOf(self.repositories.link_manifest(repository, Descriptor("x/y", DIGEST, 7)))
+            self.successResultOf(self.repositories.link_blob(repository, DIGEST, 9))
+        self.assertTrue(self.successResultOf(self.repositories.unlink_manifest(NGINX, DIGEST)))
+        self.assertEqual(self.successResultOf(self.repositories.blob(NGINX, DIGEST)), 9)
+        self.assertTrue(self.successResultOf(self.repositories.unlink_blob(NGINX, DIGEST)))
+        self.assertFalse(self.successResultOf(self.repositories.unlink_manifest(NGINX, DIGEST)))
+        self.assertFalse(self.successResultOf(self.repositories.unlink_blob(NGINX, DIGEST)))
+        self.assertIsNone(self.successResultOf(self.repositories.manifest(NGINX, DIGEST)))
+        self.assertIsNone(self.successResultOf(self.repositories.blob(NGINX, DIGEST)))
+        self.assertIsNotNone(self.successResultOf(self.repositories.manifest(ELSEWHERE, DIGEST)))
+        self.assertEqual(self.successResultOf(self.repositories.blob(ELSEWHERE, DIGEST)), 9)
 
     def test_malformed_records_are_none(self) -> None:
         """A record that lacks a field, or has one that is not what it should be, is none."""
@@ -154,6 +170,19 @@ class RepositoriesContract(_Base):
             self.failureResultOf(self.repositories.tag(NGINX, tag), InvalidTag)
             self.failureResultOf(self.repositories.put_tag_upstream("nginx", tag, OWNER), InvalidTag)
 
+    def test_rights_are_told(self) -> None:
+        """The index hears of each right to a blob or a manifest, once its record is there."""
+        self.successResultOf(self.repositories.link_blob(NGINX, DIGEST, 2))
+        self.successResultOf(self.repositories.link_manifest(NESTED, TAG.descriptor))
+        self.assertEqual(self.successResultOf(self.index.holders(DIGEST, 5)), [NGINX, NESTED])
+
+    def test_forgotten_owner(self) -> None:
+        """An owner can be forgotten; one that is not there changes nothing."""
+        self.successResultOf(self.repositories.put_owner("nginx", OWNER))
+        self.assertTrue(self.successResultOf(self.repositories.remove_owner("nginx")))
+        self.assertFalse(self.successResultOf(self.repositories.remove_owner("nginx")))
+        self.assertIsNone(self.successResultOf(self.repositories.owner("nginx")))
+
 
 class DiskRepositoriesTests(RepositoriesContract, SynchronousTestCase):
     """Over the real records."""
@@ -162,7 +191,8 @@ class DiskRepositoriesTests(RepositoriesContract, SynchronousTestCase):
         layout = Layout(temporary_folder(self))
         layout.prepare()
         self.records = DiskRecords(layout, ImmediateDisk())
-        self.repositories = RecordedRepositories(self.records)
+        self.index = MemoryIndex()
+        self.repositories = RecordedRepositories(self.records, self.index)
 
 
 class MemoryRepositoriesTests(RepositoriesContract, SynchronousTestCase):
@@ -170,4 +200,5 @@ class MemoryRepositoriesTests(RepositoriesContract, SynchronousTestCase):
 
     def setUp(self) -> None:
         self.records = MemoryRecords()
-        self.repositories = RecordedRepositories(self.records)
+        self.index = MemoryIndex()
+        self.repositories = RecordedRepositories(self.records, self.index)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
+from tests.support.conformance import Client, Repository
 from tests.support.room import Room, make_room
 
 
@@ -27,3 +29,27 @@ def house() -> Iterator[Room]:
         yield made
     finally:
         made.end()
+
+
+@pytest.fixture(scope="session")
+def spoken_to() -> Iterator[Client]:
+    """Give a client of the registry that is held to the specification: NORA, or the one at `REGISTRY_UNDER_TEST`."""
+    made = make_room()
+    client = Client(os.environ.get("REGISTRY_UNDER_TEST") or made.nora().url)
+    try:
+        yield client
+    finally:
+        client.close()
+        made.end()
+
+
+@pytest.fixture
+def repository(spoken_to: Client) -> Repository:
+    """Give a repository of which the registry has not heard yet."""
+    return Repository(spoken_to, f"conformance/{os.urandom(8).hex()}")
+
+
+@pytest.fixture
+def neighbour(spoken_to: Client) -> Repository:
+    """Give another one."""
+    return Repository(spoken_to, f"conformance/{os.urandom(8).hex()}")

@@ -92,12 +92,27 @@ def test_refused(room: Room, registry: Registry, image: Image) -> None:
     assert reply.status == 502
     assert json.loads(reply.body)["errors"][0]["detail"][0]["reason"] == "our credential was refused"
     assert nora.log.count("our credential was refused") == 1
-    assert nora.metric("nora_upstream_credential_refused_total", upstream="mine") == 1
-    [upstream] = json.loads(nora.get("/health").body)["upstreams"]
+
+    def asked() -> int:
+        return sum(_NAME in each.path and each.status == 401 for each in registry.requests())
+
+    wait_for(lambda: asked() == 2, "two lines in the registry's log")
+    for _ in range(3):
+        assert nora.get(f"/v2/{_NAME}/manifests/1").status == 502
+    assert asked() == 2, "a refused credential is not shown again at once"
+    nora.signal(signal.SIGHUP)
+    wait_for(lambda: "the configuration was read again" in nora.log, "the reload")
+    assert nora.get(f"/v2/{_NAME}/manifests/1").status == 502
+    wait_for(lambda: asked() == 3, "one more line, for a reload has it shown again")
+    assert nora.metric("nora_upstream_credential_refused_total", upstream="mine") == 2
+    health = json.loads(nora.get("/health").body)
+    [upstream] = health["upstreams"]
     assert upstream["last_error"] == "our credential was refused"
+    assert any("mine" in text and "our credential was refused" in text for text in health["warnings"])
     assert "wrong-secret" not in everything_told(nora)
     password.write_text(PASSWORD)
     assert nora.get(f"/v2/{_NAME}/manifests/1").status == 200
+    assert not any("mine" in text for text in json.loads(nora.get("/health").body)["warnings"])
     password.write_text("wrong-secret")
     assert nora.get(f"/v2/{_NAME}/manifests/1").status == 200
     assert nora.get(f"/v2/{_NAME}/blobs/{image.layers[0].digest}").status == 502

@@ -84,7 +84,7 @@ def test_fourth_pull(room: Room, registry: Registry, images: list[Image], silent
     alive = told[relay.url.removeprefix("http://")]
     assert alive["circuit"] == {"state": "closed", "since": None, "next_probe": None}
     assert alive["last_success"] is not None
-    (warning,) = health(nora)["warnings"]
+    (warning,) = (text for text in health(nora)["warnings"] if dead in text)
     assert warning.startswith(f"upstream {dead} is passed over since 2")
     assert health(nora)["status"] == "ok"
     assert nora.metric("nora_upstream_circuit_open", upstream=dead) == 1
@@ -120,7 +120,7 @@ def test_stale_at_once(room: Room, registry: Registry, images: list[Image]) -> N
         return "stale" not in nora.get("/v2/library/n0/manifests/1").headers["Cache-Status"]
 
     wait_for(confirmed, "a confirmed tag", 70)
-    assert health(nora)["warnings"] == []
+    assert not any("upstream" in text for text in health(nora)["warnings"])
     assert nora.metric("nora_upstream_circuit_open") == 0
 
 

@@ -55,20 +55,30 @@ class Authority:
     def context_factory(self, host: str = "127.0.0.1") -> ContextFactory:
         """Sign a certificate for `host`, an address or a name, and give a server's context factory with it."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = (
-            self._builder(
-                x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests-server")]), key.public_key()
-            )
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.use_certificate(self._sign(host, key, _DAY))
+        context.use_privatekey(key)
+        return _Ready(context)
+
+    def pair(self, host: str = "127.0.0.1", days: float = 1) -> tuple[bytes, bytes]:
+        """Sign a certificate for `host` that ends in `days`; gives it and its key, as PEM."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        return self._sign(host, key, _DAY * days).public_bytes(serialization.Encoding.PEM), pem(key)
+
+    def _sign(
+        self, host: str, key: ec.EllipticCurvePrivateKey, lasts: datetime.timedelta
+    ) -> x509.Certificate:
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests-server")])
+        return (
+            self._builder(name, key.public_key(), lasts)
             .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .sign(self._key, hashes.SHA256())
         )
-        context = SSL.Context(SSL.TLS_METHOD)
-        context.use_certificate(certificate)
-        context.use_privatekey(key)
-        return _Ready(context)
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, lasts: datetime.timedelta = _DAY
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.timezone.utc)
         return (
             x509.CertificateBuilder()
@@ -76,8 +86,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _DAY)
-            .not_valid_after(now + _DAY)
+            .not_valid_before(min(now, now + lasts) - _DAY)
+            .not_valid_after(now + lasts)
         )
 
 
@@ -86,3 +96,9 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
+
+
+def pem(key: ec.EllipticCurvePrivateKey, password: bytes | None = None) -> bytes:
+    """Write a private key, encrypted if there is a password."""
+    how = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how)

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import signal
+import ssl
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,8 +36,14 @@ class Reply:
 class Download:
     """A GET whose body is read bit by bit. `headers` are there at once."""
 
-    def __init__(self, port: int, path: str, headers: Mapping[str, str] | None = None) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    def __init__(
+        self,
+        port: int,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
+        self._connection = _connection(port, 60, trust)
         try:
             self._connection.request("GET", path, headers=dict(headers or {}))
             self._response = self._connection.getresponse()
@@ -60,11 +67,22 @@ class Download:
         self._connection.close()
 
 
+def _connection(port: int, timeout: float, trust: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    if trust is None:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=trust)
+
+
 def ask(
-    port: int, path: str, headers: Mapping[str, str] | None = None, method: str = "GET", timeout: float = 60
+    port: int,
+    path: str,
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+    timeout: float = 60,
+    trust: ssl.SSLContext | None = None,
 ) -> Reply:
-    """Make one request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    """Make one request on a connection of its own: over TLS when there is something to `trust`."""
+    connection = _connection(port, timeout, trust)
     try:
         connection.request(method, path, headers=dict(headers or {}))
         response = connection.getresponse()
@@ -100,6 +118,8 @@ class Nora:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.configuration = directory / "nora.toml"
+        self.trust: ssl.SSLContext | None = None
+        """With it, HTTPS is spoken, and verified by it."""
         self._starts = 0
         self._process: Process | None = None
         self.configure(upstreams, settings)
@@ -176,11 +196,11 @@ class Nora:
 
     def get(self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Reply:
         """Ask it."""
-        return ask(self.port, path, headers, method)
+        return ask(self.port, path, headers, method, trust=self.trust)
 
     def download(self, path: str, headers: Mapping[str, str] | None = None) -> Download:
         """Begin a GET."""
-        return Download(self.port, path, headers)
+        return Download(self.port, path, headers, self.trust)
 
     def resident(self) -> int:
         """Tell the resident memory, in bytes."""
@@ -230,7 +250,7 @@ class Nora:
 
     def _ready(self) -> bool:
         try:
-            return ask(self.port, "/ready", timeout=5).status == 200
+            return ask(self.port, "/ready", timeout=5, trust=self.trust).status == 200
         except OSError:
             return False
 

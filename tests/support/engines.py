@@ -113,6 +113,10 @@ class Docker:
         """What the daemon wrote."""
         return self._process.text if self._process is not None else ""
 
+    def login(self, host: str, user: str, password: str) -> str:
+        """Log in; gives what the client printed. Raises `AssertionError` when it is refused."""
+        return self._docker("login", "--username", user, "--password", password, host)
+
     def pull(self, name: str) -> str:
         """Pull an image; gives what the client printed."""
         return self._docker("pull", name)
@@ -196,6 +200,11 @@ class Containerd:
         hosts = str(self._directory / "certs.d")
         return self._ctr("images", "pull", "--hosts-dir", hosts, "--snapshotter", "native", name)
 
+    def pull_as(self, user: str, password: str, name: str) -> str:
+        """Pull an image by plain HTTP from the host in its name, logged in there."""
+        login = ("--plain-http", "--user", f"{user}:{password}")
+        return self._ctr("images", "pull", *login, "--snapshotter", "native", name)
+
     def remove(self, name: str) -> None:
         """Remove an image with its content, at once."""
         self._ctr("images", "rm", "--sync", name)
@@ -256,6 +265,10 @@ class Podman:
         """Leave no mounts."""
         unmount_below(self._directory)
 
+    def login(self, host: str, user: str, password: str) -> str:
+        """Log in; gives what podman printed. Raises `AssertionError` when it is refused."""
+        return self._podman("login", "--tls-verify=false", "--username", user, "--password", password, host)
+
     def pull(self, name: str) -> str:
         """Pull an image; gives what podman printed: its identifier."""
         return self._podman(
@@ -298,6 +311,20 @@ class Skopeo:
             TMPDIR=str(directory),
         )
 
+    def login(self, host: str, user: str, password: str) -> str:
+        """Log in; gives what skopeo printed. Raises `AssertionError` when it is refused."""
+        login = ("--tls-verify=false", "--username", user, "--password", password, host)
+        return run([find("skopeo"), "login", *login], self._variables)
+
+    def inspect(self, image: str, *options: str) -> str:
+        """Give the digest of the manifest that `image` stands for."""
+        policy, registries = str(self._directory / "policy.json"), str(self._directory / "registries.d")
+        command = [find("skopeo"), "--policy", policy, "--registries.d", registries, "inspect"]
+        digest: str = json.loads(run([*command, "--tls-verify=false", *options, image], self._variables))[
+            "Digest"
+        ]
+        return digest
+
     def tags(self, repository: str) -> list[str]:
         """List the tags of `repository`, such as `docker://127.0.0.1:4000/library/thing`."""
         policy, registries = str(self._directory / "policy.json"), str(self._directory / "registries.d")
@@ -311,17 +338,19 @@ class Skopeo:
         tags: list[str] = json.loads(said)["Tags"]
         return tags
 
-    def copy(self, source: str, target: Path, *options: str) -> None:
+    def copy(self, source: str, target: Path, *options: str, certificates: Path | None = None) -> None:
         """Copy `source`, such as `docker://127.0.0.1:4000/library/thing:1`, to the new directory `target`.
 
-        The directory then holds each blob under its hexadecimal digest, and `manifest.json`.
+        The directory then holds each blob under its hexadecimal digest, and `manifest.json`. With a directory of
+        `certificates` it speaks TLS alone, and trusts those in it.
         """
+        tls = ["--src-tls-verify=false"] if certificates is None else [f"--src-cert-dir={certificates}"]
         policy = str(self._directory / "policy.json")
         registries = str(self._directory / "registries.d")
         run(
             [
                 *(find("skopeo"), "--policy", policy, "--registries.d", registries, "copy", "--quiet"),
-                *("--src-tls-verify=false", *options, source, f"dir:{target}"),
+                *(*tls, *options, source, f"dir:{target}"),
             ],
             self._variables,
         )

@@ -24,6 +24,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from nora.oci import Digest
 from tests.support.authority import Authority
@@ -270,7 +271,9 @@ class FakeUpstream:
         if self._options is None:
             self._listening = self.reactor.listenTCP(self.port, factory, interface="127.0.0.1")
         else:
-            self._listening = self.reactor.listenSSL(self.port, factory, self._options, interface="127.0.0.1")
+            # Not `listenSSL`: it sends small writes by the global reactor, and a stage has one of its own.
+            secure: Any = TLSMemoryBIOFactory(self._options, False, factory, self.reactor)
+            self._listening = self.reactor.listenTCP(self.port, secure, interface="127.0.0.1")
         self.port = self._listening.getHost().port
 
     async def stop(self) -> None:

@@ -22,9 +22,11 @@ class _Ports(Sockets):
 
     port = 0
 
-    def listen(self, factory: IProtocolFactory, host: str, port: int) -> list[IListeningPort]:
+    def listen(
+        self, factory: IProtocolFactory, host: str, port: int, tls: IProtocolFactory | None = None
+    ) -> list[IListeningPort]:
         """Listen, and remember."""
-        ports = super().listen(factory, host, port)
+        ports = super().listen(factory, host, port, tls)
         address: Any = ports[0].getHost()
         self.port = int(address.port)
         return ports

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from typing import TypeVar
 
+import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 
 from nora.access import Action, Rights
@@ -224,6 +225,8 @@ class FakeDiscovery:
     def __init__(self) -> None:
         self.tag_lists: dict[str, TagList] = {}
         self.indexes: dict[str, bytes] = {}
+        """By digest, and by digest and `last`."""
+        self.following: dict[str, str] = {}
         self.cached = Cached.HIT
         self.error: Exception | None = None
         self.calls: list[tuple[str, str, object]] = []
@@ -236,12 +239,13 @@ class FakeDiscovery:
         return self._served(route, self.tag_lists[route.name].page(last, limit))
 
     async def referrers(
-        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights
+        self, route: Route, digest: Digest, artifact_type: str | None, rights: Rights, last: str = ""
     ) -> Served[bytes]:
         """Give an index."""
         self._enter("referrers", route, str(digest), rights)
-        body = self.indexes.get(str(digest), NO_REFERRERS)
-        return self._served(route, body if artifact_type is None else filter_referrers(body, artifact_type))
+        body = self.indexes.get(f"{digest}{last}", NO_REFERRERS)
+        part = body if artifact_type is None else filter_referrers(body, artifact_type)
+        return attrs.evolve(self._served(route, part), following=self.following.get(f"{digest}{last}"))
 
     def _enter(self, what: str, route: Route, asked: object, rights: Rights) -> None:
         rights.require(Action.PULL, route.name)

@@ -25,6 +25,7 @@ from nora.storage.interfaces import Disk
 from nora.storage.layout import Layout
 from nora.storage.lists import DiskLists
 from nora.storage.locks import DiskLocks
+from nora.storage.names import RecordedNames
 from nora.storage.parts import DiskParts
 from nora.storage.records import DiskRecords
 from nora.storage.repositories import RecordedRepositories
@@ -100,14 +101,16 @@ class Pulling:
         self.locks.open()
         self.index = MemoryIndex()
         self.blobs = DiskBlobs(self.layout, self.disk, self.index)
-        self.repositories = RecordedRepositories(DiskRecords(self.layout, self.disk))
+        self.records = DiskRecords(self.layout, self.disk)
+        self.repositories = RecordedRepositories(self.records, self.index)
+        self.names = RecordedNames(self.records, self.repositories, self.locks, self.clock.seconds)
         self.parts = DiskParts(self.layout, self.disk, self.locks, self.blobs)
         limits = Limits(max_blob_size, max_fills, max_fills)
         self.fills = Fills(
             self.parts, self.blobs, self.repositories, self.disk, self.clock, limits, self.counts
         )
         self.background = Background()
-        self.owners = Owners(self.repositories, self.clock.seconds, fallback, self.counts)
+        self.owners = Owners(self.repositories, self.names, self.clock.seconds, fallback, self.counts)
         self.absences = Absences(self.clock, negative_ttl, self.counts)
         self.manifests = Manifests(
             self.blobs, self.repositories, self.index, self.locks, self.background, self.absences
@@ -138,6 +141,8 @@ class Pulling:
             self.disk,
             self.manifests,
             self.owners,
+            self.locks,
+            self.absences,
             self.background,
             self.clock,
             self.clock.seconds,

@@ -18,9 +18,11 @@ from twisted.internet.defer import Deferred, execute, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.trial.unittest import SynchronousTestCase
 
+from nora.access.rights import full_name
 from nora.oci import Descriptor, Digest, Repository
 from nora.oci.errors import NoSpace
 from nora.oci.listing import TagList
+from nora.oci.reference import LOCAL
 from nora.storage.blobs import BlobFile
 from nora.storage.interfaces import (
     File,
@@ -201,6 +203,12 @@ class MemoryRecords:
         record = self.records.get(key)
         return None if record is None else record.stamp
 
+    async def page(self, prefix: str, after: str, limit: int) -> list[str]:
+        """List names under `prefix`."""
+        _LAYOUT.record(prefix)
+        inside = [key[len(prefix) + 1 :] for key in self.records if key.startswith(f"{prefix}/")]
+        return sorted(name for name in inside if "/" not in name and name > after)[:limit]
+
 
 class MemoryLists:
     """Lists in memory."""
@@ -293,8 +301,12 @@ class MemoryIndex:
         """The stored blobs."""
         self.uses: list[Digest] = []
         """What was served, in order."""
+        self.names: dict[Repository, bool] = {}
+        """The repositories that have a manifest."""
         self.lists: dict[tuple[Repository, Digest], int] = {}
         """What the manifests of a repository list."""
+        self.links: dict[tuple[Repository, Digest], None] = {}
+        """The rights to read, in the order they came."""
 
     def stored(self, digest: Digest, size: int) -> None:
         """Tell that a blob was published."""
@@ -312,6 +324,35 @@ class MemoryIndex:
         """Tell what a stored manifest of `repository` lists."""
         for child in children:
             self.lists[repository, child.digest] = child.size
+
+    def linked(self, repository: Repository, digest: Digest) -> None:
+        """Tell that a right was recorded."""
+        self.links[repository, digest] = None
+
+    def unlinked(self, repository: Repository, digest: Digest) -> None:
+        """Tell that a right is gone."""
+        self.links.pop((repository, digest), None)
+
+    async def holders(self, digest: Digest, limit: int) -> list[Repository]:
+        """List who has the right to `digest`, hosted ones first."""
+        found = [repository for repository, each in self.links if each == digest]
+        return sorted(found, key=lambda repository: (repository.namespace != LOCAL, repository))[:limit]
+
+    def appeared(self, repository: Repository) -> None:
+        """Tell that `repository` has a manifest."""
+        self.names[repository] = True
+
+    def emptied(self, repository: Repository) -> None:
+        """Tell that `repository` has no manifest any more."""
+        self.names.pop(repository, None)
+
+    async def repositories(self, last: str, limit: int) -> list[Repository]:
+        """List repositories by their full names."""
+        found = sorted(self.names, key=lambda each: (full_name(each), each.namespace))
+        return [each for each in found if full_name(each) > last][:limit]
+
+    async def flush(self) -> None:
+        """Do nothing: there is no other process."""
 
     async def listed_size(self, repository: Repository, digest: Digest) -> int | None:
         """Tell the size that a stored manifest of `repository` gives for `digest`."""

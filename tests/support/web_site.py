@@ -53,7 +53,13 @@ class SiteTestCase(TestCase):
         self.clock = self.make_clock()
         self.is_ready = True
         self.health: Callable[[], Deferred[Mapping[str, object]]] = lambda: succeed({"uptime": 1.5})
-        self.site: RegistrySite = build_site(
+        self.site: RegistrySite = self.build()
+        self.port = self.listen()
+        self.clients: list[RawClient] = []
+
+    def build(self) -> RegistrySite:
+        """Build the site."""
+        return build_site(
             clock=self.clock,
             backend=self.backend,
             metrics=self.metrics,
@@ -63,8 +69,6 @@ class SiteTestCase(TestCase):
             instance="nora-0123456789abcdef",
             limits=self.limits,
         )
-        self.port = self.listen()
-        self.clients: list[RawClient] = []
 
     async def _ask_health(self) -> Mapping[str, object]:
         return await self.health()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import resource
 import signal
@@ -70,6 +71,17 @@ class NeedsRestartTests(SynchronousTestCase):
             server=attrs.evolve(old.server, public_url="https://here.example"),
         )
         self.assertEqual(needs_restart(old, new), [])
+
+    def test_tls(self) -> None:
+        """Another certificate needs none; to begin or end to speak TLS does."""
+        plain = Config()
+        first, second = [
+            attrs.evolve(plain, server=attrs.evolve(plain.server, tls_certificate=name, tls_key=name))
+            for name in ("/a", "/b")
+        ]
+        self.assertEqual(needs_restart(first, second), [])
+        self.assertEqual(needs_restart(plain, first), ["server.tls_certificate"])
+        self.assertEqual(needs_restart(first, plain), ["server.tls_certificate"])
 
     def test_what_is_not(self) -> None:
         """Each of the others is named, with its section."""
@@ -277,6 +289,20 @@ class StartTests(DaemonCase):
         self.assertEqual([path.name for path in temporary.iterdir()], ["folder"])
         await daemon.stop(0.1)
 
+    async def test_old_uploads_are_ended(self) -> None:
+        """The hourly chore ends uploads that nobody went on with, and tells how many are left."""
+        for id, age in (("a" * 32, 0.0), ("b" * 32, 4000.0)):
+            folder = self.store / "uploads" / id
+            folder.mkdir(parents=True)
+            (folder / "data").write_bytes(b"x")
+            os.utime(folder / "data", (time.time() - age, time.time() - age))
+        daemon = await self.running()
+        await daemon._sweep()
+        await daemon._store.count()
+        self.assertEqual([path.name for path in (self.store / "uploads").iterdir()], ["a" * 32])
+        self.assertIn(b"nora_uploads 1.0", (await self.get("/metrics")).body)
+        await daemon.stop(0.1)
+
     async def test_unreadable_authority(self) -> None:
         """An upstream's `ca_file` that cannot be read fails the building, with its path and the reason."""
         upstream = UpstreamConfig("https://registry.example", ca_file=str(self.store / "no.pem"))
@@ -356,6 +382,22 @@ class ReloadTests(DaemonCase):
         self.assertEqual(await self.pull(upstream, "1"), 200)
         self.assertEqual(upstream.tokens, 2)
         await daemon.stop(0.1)
+
+    async def test_trusted_proxies(self) -> None:
+        """Proxies that the configuration names are believed from then on."""
+        daemon = await self.running()
+        self.config = attrs.evolve(
+            self.config, server=attrs.evolve(self.config.server, trusted_proxies=("127.0.0.1",))
+        )
+        for _ in range(2):
+            client = await connect(reactor, self.config.server.port)
+            await client.ask("GET", "/v2/x/manifests/1", "X-Forwarded-For: 192.0.2.1")
+            client.transport.abortConnection()
+            await client.closed()
+            daemon.reload()
+        await daemon.stop(0.1)
+        lines = (self.store / "audit.jsonl").read_text().splitlines()
+        self.assertEqual([json.loads(line)["client"] for line in lines], ["127.0.0.1", "192.0.2.1"])
 
     async def test_refused(self) -> None:
         """A configuration that cannot be used changes nothing."""

@@ -139,7 +139,7 @@ class RangeTests(SiteTestCase):
     async def test_ignored(self) -> None:
         """What is not one range of bytes gives the whole."""
         digest, _ = self.pull.add_blob(SMALL)
-        for told in ("bytes=0-1,3-4", "bytes=3-1", "bytes=", "bytes=-", "bytes=a-b", "items=0-1", "0-1"):
+        for told in ("bytes=0-1,3-4", "bytes=", "bytes=-", "bytes=a-b", "items=0-1", "0-1"):
             reply = await self.ask("GET", f"/v2/x/blobs/{digest}", f"Range: {told}")
             self.assertEqual((reply.status, reply.body), (200, SMALL), told)
 

@@ -15,7 +15,7 @@ from tests.support.web_site import SiteTestCase
 
 
 class BodyTests(SiteTestCase):
-    """Bodies of requests, which no endpoint wants."""
+    """Bodies of requests that no endpoint wants."""
 
     async def test_small_bodies_are_dropped(self) -> None:
         """A body within the bound does no harm, and the connection goes on."""
@@ -47,9 +47,7 @@ class BodyTests(SiteTestCase):
         """A body that is said to be too long is refused before it is sent, without a 100 Continue."""
         for method in ("GET", "PUT", "POST"):
             client = await self.client()
-            client.request(
-                method, "/v2/x/manifests/1", f"Content-Length: {MAX_BODY + 1}", "Expect: 100-continue"
-            )
+            client.request(method, "/health", f"Content-Length: {MAX_BODY + 1}", "Expect: 100-continue")
             await self.refused(client)
         self.assertEqual(self.count("nora_requests_total", method="PUT", endpoint="other", status="413"), 1)
         self.assertEqual(self.pull.calls, [])
@@ -57,7 +55,7 @@ class BodyTests(SiteTestCase):
     async def test_chunked(self) -> None:
         """A chunked body is refused when it grows too long; what still comes is dropped."""
         client = await self.client()
-        client.request("PATCH", "/v2/x/blobs/uploads/1", "Transfer-Encoding: chunked")
+        client.request("PATCH", "/health", "Transfer-Encoding: chunked")
         client.transport.write(
             b"10000\r\n" + b"x" * 65_536 + b"\r\n" + b"1\r\ny\r\n" + b"1\r\ny\r\n0\r\n\r\n"
         )
@@ -77,7 +75,7 @@ class LingerTests(SiteTestCase):
     async def test_linger_ends(self) -> None:
         """A client that keeps sending a refused body is cut off after two seconds."""
         client = await self.client()
-        client.request("PUT", "/v2/x/manifests/1", "Content-Length: 99999999")
+        client.request("PUT", "/health", "Content-Length: 99999999")
         self.assertEqual((await client.reply()).status, 413)
         client.transport.write(b"x" * 100_000)
         self.fake.advance(2)

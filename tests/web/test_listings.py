@@ -162,6 +162,17 @@ class ReferrersTests(SiteTestCase):
             self.assertEqual(len(json.loads(reply.body)["manifests"]), count, kind)
             self.assertEqual(reply.headers["oci-filters-applied"], "artifactType")
 
+    async def test_pages(self) -> None:
+        """A list that is too long for one answer goes on by its Link, filtered as before."""
+        self.discovery.following[str(SUBJECT)] = "sha256-00"
+        self.discovery.indexes[f"{SUBJECT}sha256-00"] = compose_referrers(self.all[:1])
+        reply = await self.ask("GET", f"/v2/x/referrers/{SUBJECT}?artifactType=a%2Fb")
+        path = f"/v2/x/referrers/{SUBJECT}?last=sha256-00&artifactType=a%2Fb"
+        self.assertEqual(reply.headers["link"], f'<{path}>; rel="next"')
+        last = await self.ask("GET", path)
+        self.assertEqual(json.loads(last.body)["manifests"], self.all[:1])
+        self.assertNotIn("link", last.headers)
+
     async def test_empty(self) -> None:
         """Nothing that refers is an empty index, and no error."""
         reply = await self.ask("GET", f"/v2/hub/x/referrers/{Digest.of(b'other')}")

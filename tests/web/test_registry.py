@@ -407,6 +407,7 @@ class AuditTests(SiteTestCase):
                 "cache": "hit",
                 "upstream": "hub",
                 "bytes": len(BODY),
+                "received": 0,
                 "aborted": False,
             },
         )
@@ -420,9 +421,9 @@ class AuditTests(SiteTestCase):
         await self.ask("PUT", "/v2/x/manifests/1", "Content-Length: 0")
         await self.ask("GET", "/v2/")
         await self.ask("GET", "/v2/_catalog")
-        await self.eventually(lambda: len(self.events.list) == 4)
+        await self.eventually(lambda: len(self.events.list) == 5)
         told = [json.loads(event.line()) for event in self.events.list]
-        self.assertEqual([line["status"] for line in told], [403, 400, 400, 405])
+        self.assertEqual([line["status"] for line in told], [403, 400, 400, 405, 404])
         self.assertEqual(told[1]["repository"], "A" * 256)
         self.assertEqual(told[2]["repository"], "a\ufffdb")
         self.assertEqual({line["cache"] for line in told}, {"none"})

@@ -4,54 +4,33 @@
 from __future__ import annotations
 
 import random
-import tempfile
-from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet.protocol import ClientFactory
-from twisted.internet.ssl import ClientContextFactory, DefaultOpenSSLContextFactory
+from twisted.internet.ssl import ClientContextFactory
 
 from nora.oci.errors import Broken
-from tests.support.http_client import RawClient
+from nora.process import TLSFactory, load_pair
+from nora.web import Limits
+from tests.support.authority import Authority
+from tests.support.http_client import RawClient, connect
+from tests.support.storage_fakes import temporary_folder
 from tests.support.web_site import SiteTestCase, reactor
 
 BIG = random.Random(2).randbytes(5_000_001)
 
 
-def certificate() -> bytes:
-    """Make a key and a certificate that signs itself, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nora.example")])
-    now = datetime.now(timezone.utc)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return pem + made.public_bytes(serialization.Encoding.PEM)
-
-
-class TLSTests(SiteTestCase):
-    """The same promises, over TLS."""
+class OverTLS(SiteTestCase):
+    """A site behind TLS, and clients that speak it."""
 
     def listen(self) -> Any:
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(certificate())
-            file.flush()
-            context = DefaultOpenSSLContextFactory(file.name, file.name)
-        return reactor.listenSSL(0, self.site, context, interface="127.0.0.1")
+        folder = Path(temporary_folder(self))
+        names = [folder / "tls.pem", folder / "tls.key"]
+        for name, data in zip(names, Authority().pair(), strict=True):
+            name.write_bytes(data)
+        factory = TLSFactory(load_pair(*map(str, names)), self.site, reactor)
+        return reactor.listenTCP(0, factory, interface="127.0.0.1")
 
     async def client(self) -> RawClient:
         client = RawClient()
@@ -62,6 +41,10 @@ class TLSTests(SiteTestCase):
         await client.opened()
         self.clients.append(client)
         return client
+
+
+class TLSTests(OverTLS):
+    """The same promises, over TLS."""
 
     async def test_blobs(self) -> None:
         """Whole blobs and ranges arrive, pipelined on one connection, although the reader has a file."""
@@ -77,16 +60,16 @@ class TLSTests(SiteTestCase):
 
     async def test_slow_reader(self) -> None:
         """A client that pauses is waited for without the body piling up in memory."""
-        digest, content = self.pull.add_blob(BIG * 4)
+        digest, content = self.pull.add_blob(BIG * 2)
         client = await self.client()
         client.request("GET", f"/v2/x/blobs/{digest}")
         await client.head()
         client.transport.pauseProducing()
         await self.turn(0.05)
-        self.assertLess(content.readers[0].position, len(BIG) * 4)
+        self.assertLess(content.readers[0].position, len(BIG) * 2)
         client.transport.resumeProducing()
-        await client.has(len(BIG) * 4)
-        self.assertTrue(client.received == BIG * 4)
+        await client.has(len(BIG) * 2)
+        self.assertTrue(client.received == BIG * 2)
 
     async def test_broken_midway(self) -> None:
         """A blob that breaks ends the connection short."""
@@ -103,7 +86,7 @@ class TLSTests(SiteTestCase):
     async def test_too_long_a_body(self) -> None:
         """The early 413 works on TLS too."""
         client = await self.client()
-        client.request("PUT", "/v2/x/manifests/1", "Content-Length: 99999999")
+        client.request("PUT", "/health", "Content-Length: 99999999")
         self.assertEqual((await client.reply()).status, 413)
 
     async def test_leaving(self) -> None:
@@ -116,3 +99,32 @@ class TLSTests(SiteTestCase):
         await client.closed()
         await self.eventually(lambda: self.site.in_flight == 0)
         self.assertEqual((content.closed, content.readers[0].closed), (1, 1))
+
+
+class SilenceTests(OverTLS):
+    """The deadline of a request holds before the handshake too."""
+
+    limits = Limits(header_timeout=0.2)
+
+    async def test_silence(self) -> None:
+        """A client that begins no handshake, or leaves it half done, is closed when its time is over."""
+        for said in (b"", b"\x16\x03\x01\x02\x00"):
+            client = await connect(reactor, self.port.getHost().port)
+            client.transport.write(said)
+            await client.closed()
+            self.assertEqual(client.received, b"")
+        await self.eventually(lambda: not self.site.connections)
+
+
+class CrowdTests(OverTLS):
+    """The bound of connections holds before the handshake too."""
+
+    limits = Limits(max_connections=2)
+
+    async def test_too_many(self) -> None:
+        """One connection more than may be is closed at once; the others go on."""
+        first, _ = await self.client(), await self.client()
+        await self.eventually(lambda: self.site.connections == 2)
+        third = await connect(reactor, self.port.getHost().port)
+        await third.closed()
+        self.assertEqual((await first.ask("GET", "/v2/")).status, 200)

@@ -61,7 +61,7 @@ def sample_line(key: Key) -> str:
     """Write the line of the sample that sets a key to its default, or shows it where no default can be set."""
     config = Config()
     section, _, inner = key.section.partition(".")
-    tables = getattr(config.docker, inner) if inner else (getattr(config, section),)
+    tables = getattr(getattr(config, section), inner) if inner else (getattr(config, section),)
     if not tables:
         return f"{key.name} = {literal(key.example)}"
     value = table_of(tables[0], key.section)[key.name]
@@ -119,7 +119,7 @@ class SampleTests(SynchronousTestCase):
 
     def test_uncommented(self) -> None:
         """With every key uncommented it still says the defaults, and it has every key."""
-        text = re.sub(r"^#(?=\[\[|[a-z_]+ = )", "", SAMPLE, flags=re.MULTILINE)
+        text = re.sub(r"^#(?=\[|[a-z_]+ = )", "", SAMPLE, flags=re.MULTILINE)
         self.assertEqual(self._load(text), Config())
         document = toml.loads(text)
         for key in all_keys():

@@ -23,6 +23,7 @@ EVERY_KIND: list[Kind] = [
     texts.Path(),
     texts.Host(),
     texts.HostName(),
+    texts.Network(),
     texts.Namespace(),
     texts.Origin(),
     texts.Label(),
@@ -151,6 +152,19 @@ class KindTests(SynchronousTestCase):
             str(self.assert_refused(texts.Host(), "a b")), "must be an IP address or a host name"
         )
         self.assertEqual(str(self.assert_refused(texts.HostName(), "a b")), "must be host or host:port")
+
+    def test_network(self) -> None:
+        """An address, a network without bits past its prefix, or the word; each in one spelling."""
+        for text, spelled in (
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.1.2.3", "10.1.2.3"),
+            ("2001:DB8:0::7", "2001:db8::7"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("unix", "unix"),
+        ):
+            self.assertEqual(texts.Network().read(text), spelled)
+        for text in ("10.1.2.3/8", "10.0.0.0/33", "proxy.internal", "10.0.0", "UNIX", "10.0.0.1:80"):
+            self.assertIn("such as 10.0.0.0/8", str(self.assert_refused(texts.Network(), text)))
 
     def test_namespace(self) -> None:
         """A namespace is canonical, fits a directory's name, and is not the reserved one."""

@@ -19,6 +19,7 @@ from nora.config.keys import keys_of
 from nora.config.values import sections
 
 HUB = "https://registry-1.docker.io"
+OTHER_HALF = {"NORA_TLS_CERTIFICATE": "NORA_TLS_KEY", "NORA_TLS_KEY": "NORA_TLS_CERTIFICATE"}
 
 
 class ReadingCase(SynchronousTestCase):
@@ -71,13 +72,15 @@ class ValueTests(ReadingCase):
                     continue
                 expected = key.kind.read(key.example)
                 text = f"[{section}]\n{key.name} = {_literal(key.example)}"
-                self.assertEqual(getattr(getattr(self.load(text), section), key.name), expected, key.dotted)
+                beside = {OTHER_HALF[key.variable]: "/x"} if key.variable in OTHER_HALF else {}
+                config = self.load(text, beside)
+                self.assertEqual(getattr(getattr(config, section), key.name), expected, key.dotted)
                 said = (
                     ",".join(key.example)
                     if isinstance(key.example, list)
                     else _literal(key.example).strip('"')
                 )
-                config = load(None, {key.variable: said})
+                config = load(None, {key.variable: said, **beside})
                 self.assertEqual(getattr(getattr(config, section), key.name), expected, key.variable)
 
     def test_variables_are_named_after_their_keys(self) -> None:
@@ -252,6 +255,17 @@ class MistakeTests(ReadingCase):
         self.assertEqual([line.split(":")[0] for line in lines], sorted(environ))
         for line in lines:
             self.assertIn("enableServiceLinks: false", line)
+
+    def test_half_a_pair(self) -> None:
+        """A certificate without its key, or a key alone, is a mistake, wherever it was given; both are none."""
+        text = "[server]\ntls_certificate = '/a'"
+        self.assertEqual(
+            self.mistakes(text), ["server.tls_key: must be given too: server.tls_certificate is"]
+        )
+        said = "server.tls_certificate: must be given too: server.tls_key is"
+        self.assertEqual(self.mistakes("", {"NORA_TLS_KEY": "/a"}), [said])
+        server = self.load(text, {"NORA_TLS_KEY": "/b"}).server
+        self.assertEqual((server.tls_certificate, server.tls_key), ("/a", "/b"))
 
     def test_sections_that_are_none(self) -> None:
         """A section is a table."""
@@ -531,3 +545,69 @@ class FreshnessTests(ReadingCase):
         denied = self.load('[docker]\non_upstream_denied = "forget"').docker
         self.assertEqual(denied.forgets, {"denied"})
         self.assertEqual(load(None, {"NORA_DOCKER_ON_UPSTREAM_DELETE": "forget"}).docker.forgets, {"absent"})
+
+
+class AuthTests(ReadingCase):
+    """`[auth]`, `[[auth.tokens]]` and `[[access]]`."""
+
+    def test_tables(self) -> None:
+        """Tokens and rules are read in their order; auth is on with a file or a token."""
+        config = self.load("""
+            [auth]
+            htpasswd = "/etc/nora/users"
+            [[auth.tokens]]
+            user = "ci"
+            token = "0123456789abcdef"
+            [[auth.tokens]]
+            user = "ci"
+            token_file = "/etc/nora/ci"
+            [[access]]
+            user = "everyone"
+            actions = []
+            [[access]]
+            user = "alice"
+            repository = "127.0.0.1:5000/team/*"
+            actions = ["pull", "push"]
+        """)
+        self.assertTrue(config.auth.enabled)
+        self.assertEqual([(token.user, token.token_file) for token in config.auth.tokens],
+                         [("ci", None), ("ci", "/etc/nora/ci")])  # fmt: skip
+        self.assertNotIn("0123456789abcdef", repr(config))
+        self.assertEqual(
+            [(rule.user, rule.repository, rule.actions) for rule in config.access.rules],
+            [("everyone", "*", ()), ("alice", "127.0.0.1:5000/team/*", ("pull", "push"))],
+        )
+        self.assertFalse(load(None, {}).auth.enabled)
+        self.assertEqual(load(None, {}).access.rules, ())
+
+    def test_other_spellings(self) -> None:
+        """The list may be called by its name, and come from variables."""
+        for config in (
+            self.load("[[access.rules]]\nuser = '*'\nactions = ['admin']"),
+            self.load("[access]\nrules = [{user = '*', actions = ['admin']}]"),
+            load(None, {"NORA_ACCESS_RULES": "*", "NORA_ACCESS_RULES_1_ACTIONS": "admin"}),
+        ):
+            self.assertEqual([(rule.user, rule.actions) for rule in config.access.rules], [("*", ("admin",))])
+
+    def test_mistakes(self) -> None:
+        """What must be given is named; no secret is shown; the words of rules are no users."""
+        for text, told in (
+            ("[[auth.tokens]]\nuser = 'a'", "auth.tokens[1].token"),
+            ("[[auth.tokens]]\nuser = 'a'\ntoken = 'short-secret'", "16 to 4096"),
+            (
+                "[[auth.tokens]]\nuser = 'a'\ntoken = '0123456789abcdef'\ntoken_file = '/x'",
+                "auth.tokens[1].token_file",
+            ),
+            ("[[auth.tokens]]\nuser = 'anonymous'\ntoken_file = '/x'", "not *, anonymous, everyone"),
+            ("[[auth.tokens]]\nuser = 'a:b'\ntoken_file = '/x'", "without a colon"),
+            ("[[access]]\nuser = 'a'", "access.rules[1].actions: must be given"),
+            ("[[access]]\nactions = []", "access.rules[1].user: must be given"),
+            ("[[access]]\nuser = 'a'\nactions = ['fly']", '"pull" or "push" or "delete" or "admin"'),
+            ("[[access]]\nuser = 'a:b'\nactions = []", "without a colon"),
+            ("[[access]]\nuser = 'a'\nactions = []\nrepository = 'Team/*'", "full name of repositories"),
+            ("[auth]\ntoken_ttl = 1", "from 60 to 86400"),
+            ("[docker]\npush = 'maybe'", '"loopback" or "always" or "never"'),
+        ):
+            lines = self.mistakes(text)
+            self.assertIn(told, "\n".join(lines), text)
+            self.assertNotIn("short-secret", "\n".join(lines))

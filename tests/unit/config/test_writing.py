@@ -8,11 +8,22 @@ from typing import Any
 
 import attrs
 import toml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from nora.config import Config, Secret, UpstreamConfig, dump, kinds, load, texts
+from nora.config import (
+    Config,
+    RuleConfig,
+    Secret,
+    ServerConfig,
+    TokenConfig,
+    UpstreamConfig,
+    dump,
+    kinds,
+    load,
+    texts,
+)
 from nora.config.freshness import FreshnessConfig
 from nora.config.keys import key, keys_of
 from nora.config.kinds import Kind
@@ -29,10 +40,15 @@ BY_KIND: dict[type, st.SearchStrategy[Any]] = {
     texts.Path: st.one_of(PRINTABLE, st.text("\\\"x'u0", min_size=1)).map(texts.Path().read),
     texts.Host: st.one_of(LABELS.map("a".__add__), st.ip_addresses().map(str)),
     texts.HostName: NAMES,
+    texts.Network: st.just("unix") | st.ip_addresses().map(str) | st.ip_addresses(v=4).map("{}/32".format),
     texts.Namespace: NAMES,
     texts.Label: st.from_regex(r"[A-Za-z0-9._:\[\]-]{1,20}", fullmatch=True),
     texts.Prefix: LABELS.map("p".__add__).map(lambda label: label.replace("_", "-")),
     texts.Pattern: LABELS.map(lambda label: f"{label}/*"),
+    texts.RepositoryPattern: LABELS.map(lambda label: f"r:5/{label}/*"),
+    texts.Login: LABELS,
+    texts.RuleUser: st.sampled_from(["*", "everyone", "alice"]),
+    texts.TokenText: st.nothing(),  # likewise
     texts.UserAndPassword: st.nothing(),  # what is written of it does not read back
     texts.ProxyURL: st.just("none") | NAMES.map("http://".__add__),  # one with a user does not read back
     texts.User: PRINTABLE.map(lambda text: text.replace(":", ";")),
@@ -58,6 +74,8 @@ def allowed(kind: Kind) -> st.SearchStrategy[Any]:
 APART: dict[type, tuple[Callable[[Any], object], ...]] = {
     UpstreamConfig: (lambda one: one.name, lambda one: one.prefix or one.name),
     FreshnessConfig: (lambda one: one.match,),
+    TokenConfig: (lambda one: one.user,),
+    RuleConfig: (lambda one: one.user,),
 }
 
 
@@ -73,7 +91,7 @@ def tables(values: type, section: str) -> st.SearchStrategy[Any]:
                 tables(item.tables, item.dotted), max_size=3, unique_by=APART[item.tables]
             ).map(tuple)
     built = st.builds(values, **made)
-    return built.map(one_credential) if values is UpstreamConfig else built
+    return built.map(WHOLE[values]) if values in WHOLE else built
 
 
 def one_credential(upstream: UpstreamConfig) -> UpstreamConfig:
@@ -86,6 +104,22 @@ def one_credential(upstream: UpstreamConfig) -> UpstreamConfig:
     return upstream if only else attrs.evolve(upstream, docker_config=None)
 
 
+def no_half_pair(server: ServerConfig) -> ServerConfig:
+    """Leave a server certificate and key, or neither."""
+    whole = server.tls_certificate is not None and server.tls_key is not None
+    return server if whole else attrs.evolve(server, tls_certificate=None, tls_key=None)
+
+
+def one_secret(token: TokenConfig) -> TokenConfig:
+    """Have the secret of a token in a file."""
+    return token if token.token_file else attrs.evolve(token, token_file="/etc/nora/token")
+
+
+WHOLE: dict[type, Callable[[Any], Any]] = {
+    UpstreamConfig: one_credential,
+    ServerConfig: no_half_pair,
+    TokenConfig: one_secret,
+}
 CONFIGS = st.builds(Config, **{name: tables(values, name) for name, values in sections().items()})
 
 
@@ -99,6 +133,7 @@ class Keeper:
 class WritingTests(SynchronousTestCase):
     """`dump` and what it is made of."""
 
+    @settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
     @given(CONFIGS)
     def test_round_trip(self, config: Config) -> None:
         """Any configuration that can be, written and read again, is the same."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
 from nora.access import ANONYMOUS, Rights
-from nora.oci import Digest, Repository, Tag
+from nora.oci import Digest, Repository
 from nora.oci.errors import (
     Denied,
     Limited,
@@ -26,32 +25,23 @@ from nora.storage.interfaces import OwnerRecord
 from nora.upstream.interfaces import Route
 from nora.upstream.outcomes import Absent
 from tests.support.fake_upstream import make_image
-from tests.support.pulling import NAME, Pulling, qualified, unqualified
+from tests.support.pulling import NAME, unqualified
 from tests.support.scripted import ScriptedUpstream
-from tests.support.storage_fakes import FullDisk, temporary_folder
+from tests.support.storage_fakes import FullDisk
+from tests.support.tag_case import LATEST, TwoUpstreamsTestCase
 
-LATEST = Tag("latest")
+HUB = Repository("docker.io", NAME)
 IMAGE = make_image([b"layer"])
 ENTRY: dict[str, object] = {"mediaType": OCI_MANIFEST, "digest": str(Digest.of(b"sig")), "size": 3}
 
 
-class DiscoveryTestCase(SynchronousTestCase):
+class DiscoveryTestCase(TwoUpstreamsTestCase):
     """A store and two upstreams of different namespaces."""
 
     def setUp(self) -> None:
-        self.hub = ScriptedUpstream("hub", "docker.io")
-        self.ghcr = ScriptedUpstream("github", "ghcr.io")
+        super().setUp()
         self.hub.tag_lists[NAME] = ["2", "10", "1"]
         self.subject = self.hub.add_manifest(NAME, IMAGE.manifest, OCI_MANIFEST, LATEST).digest
-        self.root = temporary_folder(self)
-        self.here = self.process()
-        self.route = qualified([self.hub])
-        self.chain = unqualified([self.hub, self.ghcr])
-
-    def process(self, **options: object) -> Pulling:
-        process = Pulling(self.root, **options)  # type: ignore[arg-type]
-        self.addCleanup(process.close)
-        return process
 
     def listing(
         self, route: Route | None = None, last: bytes = b"", limit: int = 9
@@ -173,6 +163,79 @@ class TagsTests(DiscoveryTestCase):
             failure = self.failureResultOf(self.listing(), kind)
             self.assertIs(failure.type, kind)
 
+    def test_absent_for_seconds(self) -> None:
+        """A clean 404 is remembered for `negative_ttl`; anything else is asked again, and so is what turned up."""
+        self.here = self.process(negative_ttl=5.0)
+        for error, times in (
+            (Absent("gone"), 1),
+            (Absent("no", denied=True), 3),
+            (Unavailable("down"), 3),
+            (Limited("slow", 7), 3),
+        ):
+            self.hub.asked.clear()
+            self.hub.error = error
+            for _ in range(3):
+                self.failureResultOf(self.listing())
+            self.assertEqual(self.hub.asked_for("tags"), times)
+            self.here.clock.advance(5)
+        self.hub.error = Absent("gone")
+        self.failureResultOf(self.listing(), NameUnknown)
+        self.hub.error = None
+        self.failureResultOf(self.listing(), NameUnknown)
+        self.pull()
+        self.assertEqual(self.tags().content.tags, ("1", "10", "2"), "the repository has something after all")
+
+    def test_one_process_fetches(self) -> None:
+        """Of two processes one asks, and the other reads what it stored, with a stored list and without."""
+        other = self.process(clock=self.here.clock)
+        for words in (["1"], ["2"]):
+            self.hub.tag_lists[NAME] = words
+            self.hub.asked.clear()
+            self.hub.hung = Deferred()
+            first = self.listing()
+            second = Deferred.fromCoroutine(other.discovery.tags(self.route, b"", 9, ANONYMOUS))
+            self.here.turn(0.5)
+            self.assertNoResult(second)
+            self.hub.hung.callback(None)
+            self.here.turn(0.1)
+            self.assertEqual(self.successResultOf(first).cached, Cached.MISS)
+            served = self.successResultOf(second)
+            self.assertEqual((served.cached, served.content.tags), (Cached.HIT, tuple(words)))
+            self.assertEqual(self.hub.asked_for("tags"), 1)
+            self.here.clock.advance(61)
+
+    def test_always_asked(self) -> None:
+        """With no time to live at all what another process fetched since is still good enough."""
+        self.here = self.process(list_ttl=0.0)
+        other = self.process(clock=self.here.clock, list_ttl=0.0)
+        self.here.clock.advance(1)
+        self.hub.hung = Deferred()
+        first = self.listing()
+        second = Deferred.fromCoroutine(other.discovery.tags(self.route, b"", 9, ANONYMOUS))
+        self.here.turn(0.5)
+        self.hub.hung.callback(None)
+        self.here.turn(0.1)
+        self.successResultOf(first)
+        self.assertEqual(self.successResultOf(second).cached, Cached.HIT)
+        self.assertEqual(self.hub.asked_for("tags"), 1)
+
+    def test_another_process_hangs(self) -> None:
+        """Who waits in vain for another process serves its stored list; without one it asks after all."""
+        other = self.process(clock=self.here.clock)
+        lock = self.successResultOf(Deferred.fromCoroutine(other.locks.hold(f"list:{HUB}:tags")))
+        assert lock is not None
+        asking = self.listing()
+        self.here.turn(9.9, 0.1)
+        self.assertNoResult(asking)
+        self.here.turn(0.2, 0.1)
+        self.assertEqual(self.successResultOf(asking).cached, Cached.MISS)
+        self.here.clock.advance(61)
+        asking = self.listing()
+        self.here.turn(2.1, 0.1)
+        self.assertEqual(self.successResultOf(asking).cached, Cached.STALE)
+        self.here.turn(30, 0.1)
+        self.assertEqual(self.hub.asked_for("tags"), 1)
+
     def test_rights(self) -> None:
         """Rights are asked before anything else."""
         nobody = Rights(None, frozenset())
@@ -186,7 +249,6 @@ class TagsTests(DiscoveryTestCase):
     def test_nobody_to_ask(self) -> None:
         """A name without upstreams is unknown."""
         self.failureResultOf(self.listing(Route("team/x", (), False)), NameUnknown)
-        self.failureResultOf(self.referring(Route("team/x", (), False)), NameUnknown)
 
     def test_full_disk(self) -> None:
         """A disk that takes no list costs the cache, not the answer."""
@@ -300,6 +362,12 @@ class ReferrersTests(DiscoveryTestCase):
         self.assertEqual(self.referrers().content, NO_REFERRERS)
         self.hub.indexes[NAME, self.subject] = []
         self.assertEqual(self.referrers().content, NO_REFERRERS)
+
+    def test_nobody_to_ask(self) -> None:
+        """Where there is no upstream at all, nothing refers to anything, of whatever type."""
+        for kind in (None, "a/b"):
+            served = self.successResultOf(self.referring(Route("team/x", (), False), kind=kind))
+            self.assertEqual((served.content, served.upstream), (NO_REFERRERS, None))
 
     def test_not_to_be_had(self) -> None:
         """Anything less sure is an error, never an empty index; with several upstreams too."""

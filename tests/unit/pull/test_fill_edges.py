@@ -10,6 +10,7 @@ from nora.access import ANONYMOUS
 from nora.oci import Descriptor, Digest, Repository
 from nora.oci.errors import BlobUnknown, NoSpace, Unverified
 from nora.pull.interfaces import Cached, Served
+from nora.upstream.interfaces import Route
 from tests.support.blob_case import RANDOM, BlobTestCase
 from tests.support.pulling import MIB, NAME, qualified, unqualified
 from tests.support.scripted import ScriptedUpstream
@@ -26,6 +27,10 @@ class RightsTests(BlobTestCase):
         """A blob that is stored for one repository is unknown in another whose upstream has it not."""
         self.successResultOf(self.read(self.successResultOf(self.get())))
         self.failureResultOf(self.get(route=self.other), BlobUnknown)
+
+    def test_nobody_to_ask(self) -> None:
+        """A blob of a name without upstreams is unknown."""
+        self.failureResultOf(self.get(route=Route("team/x", (), False)), BlobUnknown)
 
     def test_in_flight_for_another(self) -> None:
         """The same while it is being fetched."""

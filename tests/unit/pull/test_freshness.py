@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,68 +9,19 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from nora.access import ANONYMOUS
-from nora.oci import Descriptor, Digest, Manifest, Reference, Repository, Tag
+from nora.oci import Descriptor, Digest, Repository, Tag
 from nora.oci.errors import BlobUnknown, Limited, ManifestUnknown, NoraError, NoSpace, TimedOut, Unavailable
 from nora.oci.manifest import OCI_MANIFEST
 from nora.pull.freshness import Forgotten, Freshness, Rule
-from nora.pull.interfaces import Answer, Cached, Content, Served
+from nora.pull.interfaces import Cached, Content, Served
 from nora.storage.interfaces import TagRecord
-from nora.upstream.interfaces import Route
 from nora.upstream.offline import Offline
 from nora.upstream.outcomes import Absent, Attempt, conclude, outcomes_of
-from tests.support.pulling import NAME, Pulling, qualified, unqualified
+from tests.support.pulling import NAME, qualified
 from tests.support.scripted import ScriptedUpstream
+from tests.support.tag_case import LATEST, ONE, TagTestCase, manifest_body
 
-LATEST, ONE = Tag("latest"), Tag("1")
 HUB = Repository("docker.io", NAME)
-
-
-def manifest_body(text: str) -> bytes:
-    """Make an image manifest that differs by `text`."""
-    config = {"mediaType": "application/json", "size": 2, "digest": str(Digest.of(b"{}"))}
-    return json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": config,
-            "layers": [],
-            "annotations": {"a": text},
-        }
-    ).encode()
-
-
-class FreshnessTestCase(SynchronousTestCase):
-    """A store, and two upstreams of different namespaces; the first has the image under two tags."""
-
-    def setUp(self) -> None:
-        self.hub = ScriptedUpstream("hub", "docker.io")
-        self.ghcr = ScriptedUpstream("github", "ghcr.io")
-        self.old = self.hub.add_manifest(NAME, manifest_body("old"), OCI_MANIFEST, LATEST, ONE)
-        self.root = self.mktemp()
-        self.route = qualified([self.hub])
-        self.chain = unqualified([self.hub, self.ghcr])
-
-    def start(self, **options: Any) -> None:
-        self.here = Pulling(self.root, **options)
-        self.addCleanup(self.here.close)
-
-    def getting(self, reference: Reference = LATEST, route: Route | None = None) -> Deferred[Served[Answer]]:
-        return Deferred.fromCoroutine(self.here.pull.manifest(route or self.route, reference, ANONYMOUS))
-
-    def get(self, reference: Reference = LATEST, route: Route | None = None) -> Served[Answer]:
-        return self.successResultOf(self.getting(reference, route))
-
-    def heading(self, reference: Reference = LATEST, route: Route | None = None) -> Deferred[Served[Answer]]:
-        return Deferred.fromCoroutine(self.here.pull.describe(route or self.route, reference, ANONYMOUS))
-
-    def head(self, reference: Reference = LATEST, route: Route | None = None) -> Served[Answer]:
-        return self.successResultOf(self.heading(reference, route))
-
-    def move(self, upstream: ScriptedUpstream | None = None) -> Manifest:
-        return (upstream or self.hub).add_manifest(NAME, manifest_body("new"), OCI_MANIFEST, LATEST)
-
-    def kinds(self, upstream: ScriptedUpstream | None = None) -> list[str]:
-        return [asked[0] for asked in (upstream or self.hub).asked]
 
 
 class RuleTests(SynchronousTestCase):
@@ -141,7 +89,7 @@ class RuleTests(SynchronousTestCase):
         self.assertTrue(Freshness(float("inf"), 2, max_stale=0).is_bearable(HUB, "1", record, 0))
 
 
-class PatternTests(FreshnessTestCase):
+class PatternTests(TagTestCase):
     """Times by pattern, in the pulling."""
 
     def test_by_pattern(self) -> None:
@@ -156,7 +104,7 @@ class PatternTests(FreshnessTestCase):
         self.assertEqual(self.hub.asked[2:], [("head", NAME, LATEST, 0)])
 
 
-class MaxStaleTests(FreshnessTestCase):
+class MaxStaleTests(TagTestCase):
     """How long a copy that nobody confirmed is served."""
 
     def test_too_old(self) -> None:
@@ -217,7 +165,7 @@ class MaxStaleTests(FreshnessTestCase):
         self.assertEqual(self.head().content.descriptor, new.descriptor)
 
 
-class ForgetTests(FreshnessTestCase):
+class ForgetTests(TagTestCase):
     """What becomes of a tag that its upstream surely has no more."""
 
     def record(self) -> TagRecord | None:
@@ -305,7 +253,7 @@ class ForgetTests(FreshnessTestCase):
         self.assertIsNotNone(self.record())
 
 
-class QuotaTests(FreshnessTestCase):
+class QuotaTests(TagTestCase):
     """When few pulls are left at the upstream."""
 
     def test_moved(self) -> None:
@@ -375,7 +323,7 @@ class QuotaTests(FreshnessTestCase):
         self.assertEqual(self.get().cached, Cached.MISS)
 
 
-class OfflineTests(FreshnessTestCase):
+class OfflineTests(TagTestCase):
     """Nobody is asked."""
 
     def setUp(self) -> None:

@@ -4,108 +4,25 @@ from __future__ import annotations
 
 import base64
 import tempfile
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import TestCase
 
 from nora.access import ANONYMOUS, Action, Rights
 from nora.oci import Digest, Repository, Tag
-from nora.oci.errors import Denied, Limited, ManifestUnknown, NoraError, Unavailable, Unknown
+from nora.oci.errors import Denied, Limited, ManifestUnknown, NoraError, Unavailable, Unknown, Unverified
 from nora.pull.privacy import DAY, Privacy, PrivatePull
 from nora.storage.records import DiskRecords
-from nora.upstream.interfaces import Candidate, Route, Upstream
+from nora.upstream.interfaces import Candidate, Route
 from nora.upstream.offline import Offline
 from nora.upstream.outcomes import Absent
 from nora.upstream.sources import make_source
-from tests.support.fake_upstream import MANIFEST_TYPE, make_image
+from tests.support.fake_upstream import make_image
+from tests.support.privacy_case import CONFIG, DENIED, KNOWN, ONE, SMALL, PrivacyTestCase
 from tests.support.pulling import NAME, Pulling, qualified, read_all, unqualified
 from tests.support.scripted import ScriptedUpstream
 from tests.support.upstreams import IMAGE, LAYER, REACTOR, REPOSITORY, UpstreamTestCase
-
-ONE = Tag("1")
-KNOWN = Rights("someone", frozenset({Action.PULL}))
-DENIED = Absent("it answered 401 to an anonymous pull", denied=True)
-SMALL = make_image([b"a layer"])
-CONFIG = Digest.of(SMALL.blobs[0])
-
-
-class PrivacyTestCase(TestCase):
-    """One upstream with a credential, as it is with it and without."""
-
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = folder.name
-        self.clock = Clock()
-        self.clock.advance(1_000_000)
-        self.ours, self.theirs = ScriptedUpstream(), ScriptedUpstream()
-        self.fill(self.ours)
-        self.theirs.error = DENIED
-        self.reopen()
-
-    def fill(self, upstream: ScriptedUpstream, image: Any = SMALL) -> None:
-        upstream.add_manifest(NAME, image.manifest, MANIFEST_TYPE, ONE)
-        for blob in image.blobs:
-            upstream.add_blob(NAME, blob)
-
-    def reopen(
-        self, anonymous: dict[str, Upstream] | None = None, shared: Sequence[str] = (), ttl: float = 1e9
-    ) -> None:
-        """Begin anew on the same store, as after a restart or a reload."""
-        self.pulling = Pulling(self.root, clock=self.clock, ttl=ttl)
-        self.addCleanup(self.pulling.close)
-        self.records = DiskRecords(self.pulling.layout, self.pulling.disk)
-        self.privacy = Privacy(
-            self.records,
-            self.pulling.owners,
-            {"hub": self.theirs} if anonymous is None else anonymous,
-            shared,
-            self.pulling.background,
-            self.clock.seconds,
-        )
-        self.pull = PrivatePull(self.pulling.pull, self.privacy)
-
-    def each(self, route: Route, rights: Rights = ANONYMOUS) -> list[Awaitable[Any]]:
-        """Ask in every way there is."""
-        return [
-            self.pull.manifest(route, ONE, rights),
-            self.pull.manifest(route, SMALL.digest, rights),
-            self.pull.describe(route, ONE, rights),
-            self.pull.describe(route, SMALL.digest, rights),
-            self.pull.blob(route, CONFIG, rights),
-            self.pull.describe_blob(route, CONFIG, rights),
-        ]
-
-    async def denied(self, work: Awaitable[Any]) -> None:
-        await self.raises(work, Denied)
-
-    async def raises(self, work: Awaitable[Any], kind: type[NoraError]) -> NoraError:
-        try:
-            result = await work
-        except NoraError as error:
-            self.assertIsInstance(error, kind)
-            return error
-        return self.fail(f"gave {result!r}")
-
-    async def all_denied(self, route: Route) -> None:
-        for work in self.each(route):
-            await self.denied(work)
-
-    async def all_given(self, route: Route, rights: Rights = ANONYMOUS) -> None:
-        for work in self.each(route, rights):
-            content = (await work).content
-            if hasattr(content, "close"):
-                content.close()
-
-    async def store(self) -> None:
-        """Have everything stored, by a client who may read it."""
-        await self.pull.manifest(qualified([self.ours]), ONE, KNOWN)
-        for blob in SMALL.blobs:
-            served = await self.pull.blob(qualified([self.ours]), Digest.of(blob), KNOWN)
-            self.assertEqual(await read_all(served.content), blob)
 
 
 class PrivateTests(PrivacyTestCase):
@@ -225,6 +142,24 @@ class PrivateTests(PrivacyTestCase):
             self.privacy._attempts.clear()
 
 
+class ShownTests(PrivacyTestCase):
+    """What may be named in a list of everything that is stored."""
+
+    async def test_shown(self) -> None:
+        """Where no credential was ever used, and what is surely public: to everyone. The rest to those logged in."""
+        repository = Repository("docker.io", NAME)
+        user = Rights("carol", frozenset({Action.PULL}))
+        self.assertTrue(await self.privacy.shows(repository, ANONYMOUS))
+        await self.denied(self.pull.manifest(qualified([self.ours]), ONE, ANONYMOUS))
+        self.assertFalse(await self.privacy.shows(repository, ANONYMOUS))
+        self.assertFalse(await self.privacy.shows(Repository("docker.io", "nobody/asked"), ANONYMOUS))
+        self.assertTrue(await self.privacy.shows(repository, user))
+        await self.records.put(f"repositories/docker.io/{NAME}/_private", {"private": False, "checked_at": 1})
+        self.assertTrue(await self.privacy.shows(repository, ANONYMOUS))
+        self.reopen(shared=["docker.io"])
+        self.assertTrue(await self.privacy.shows(Repository("docker.io", "nobody/asked"), ANONYMOUS))
+
+
 class PublicTests(PrivacyTestCase):
     """A repository that everybody may read, at an upstream with a credential."""
 
@@ -332,6 +267,29 @@ class ChainTests(PrivacyTestCase):
         route = unqualified([public, self.ours])
         await self.all_given(route)
         await self.denied(self.pull.manifest(route, Tag("missing"), ANONYMOUS))
+
+    async def test_a_gateway_that_says_yes(self) -> None:
+        """A 200 to whoever is not logged in, but for something else than the blob, makes nothing public."""
+        self.theirs.error = None
+
+        async def anything(repository: str, digest: Digest) -> int | None:
+            return self.told
+
+        self.theirs.describe_blob = anything  # type: ignore[method-assign]
+        route = qualified([self.ours])
+        for self.told in (1234, None):
+            for ask in (self.pull.blob, self.pull.describe_blob):
+                await self.refused(ask(route, CONFIG, ANONYMOUS))
+        self.theirs.error = DENIED
+        await self.denied(self.pull.manifest(route, ONE, ANONYMOUS))
+
+    async def refused(self, work: Awaitable[Any]) -> None:
+        """Expect that it cannot be told now whether the client may read it."""
+        try:
+            await work
+        except Unverified:
+            return
+        self.fail("it was given")
 
     async def test_several_of_one_namespace(self) -> None:
         """In a chain, an upstream without a credential that has it for everybody makes it public."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nora.access import ANONYMOUS
 from nora.pull.privacy import PrivateDiscovery
+from tests.support.privacy_case import KNOWN, SMALL, PrivacyTestCase
 from tests.support.pulling import NAME, qualified
-from tests.unit.pull.test_privacy import KNOWN, SMALL, PrivacyTestCase
 
 
 class PrivateListTests(PrivacyTestCase):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
 from nora.access import ANONYMOUS, Rights
-from nora.oci import Digest, Manifest, Reference, Repository, Tag
+from nora.oci import Digest, Repository, Tag
 from nora.oci.errors import (
     Denied,
     Limited,
@@ -20,67 +19,10 @@ from nora.oci.errors import (
 )
 from nora.oci.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from nora.pull.interfaces import Answer, Cached, Served
-from nora.storage.interfaces import OwnerRecord
 from nora.upstream.interfaces import Candidate, Route
-from tests.support.pulling import NAME, Pulling, qualified, unqualified
+from tests.support.pulling import NAME, qualified, unqualified
 from tests.support.scripted import ScriptedUpstream
-
-LATEST = Tag("latest")
-
-
-def manifest_body(text: str) -> bytes:
-    """Make an image manifest that differs by `text`."""
-    config = {
-        "mediaType": "application/vnd.oci.image.config.v1+json",
-        "size": 2,
-        "digest": str(Digest.of(b"{}")),
-    }
-    return json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": config,
-            "layers": [],
-            "annotations": {"a": text},
-        }
-    ).encode()
-
-
-class TagTestCase(SynchronousTestCase):
-    """A store and two upstreams of different namespaces; the first has the image."""
-
-    def setUp(self) -> None:
-        self.hub = ScriptedUpstream("hub", "docker.io")
-        self.ghcr = ScriptedUpstream("github", "ghcr.io")
-        self.old = self.hub.add_manifest(NAME, manifest_body("old"), OCI_MANIFEST, LATEST)
-        self.root = self.mktemp()
-        self.here = self.process()
-        self.route = qualified([self.hub])
-        self.chain = unqualified([self.hub, self.ghcr])
-
-    def process(self, **options: object) -> Pulling:
-        process = Pulling(self.root, **options)  # type: ignore[arg-type]
-        self.addCleanup(process.close)
-        return process
-
-    def getting(self, reference: Reference = LATEST, route: Route | None = None) -> Deferred[Served[Answer]]:
-        return Deferred.fromCoroutine(self.here.pull.manifest(route or self.route, reference, ANONYMOUS))
-
-    def get(self, reference: Reference = LATEST, route: Route | None = None) -> Served[Answer]:
-        return self.successResultOf(self.getting(reference, route))
-
-    def head(self, reference: Reference = LATEST, route: Route | None = None) -> Served[Answer]:
-        describing = self.here.pull.describe(route or self.route, reference, ANONYMOUS)
-        return self.successResultOf(Deferred.fromCoroutine(describing))
-
-    def move(self, upstream: ScriptedUpstream | None = None) -> Manifest:
-        return (upstream or self.hub).add_manifest(NAME, manifest_body("new"), OCI_MANIFEST, LATEST)
-
-    def kinds(self, upstream: ScriptedUpstream | None = None) -> list[str]:
-        return [asked[0] for asked in (upstream or self.hub).asked]
-
-    def owner(self) -> OwnerRecord | None:
-        return self.successResultOf(Deferred.fromCoroutine(self.here.repositories.owner(NAME)))
+from tests.support.tag_case import LATEST, TagTestCase, manifest_body
 
 
 class FreshnessTests(TagTestCase):
@@ -390,6 +332,17 @@ class OwnerTests(TagTestCase):
         self.failureResultOf(self.getting(Digest.of(b"x"), self.chain), ManifestUnknown)
         self.assertEqual(self.kinds(self.ghcr)[-1], "manifest")
 
+    def test_hosted_meanwhile(self) -> None:
+        """A name that is pushed to while its owner is looked for gets no owner any more: it is one or the other."""
+        hung: Deferred[None] = Deferred()
+        self.hub.hung = hung
+        pulling = self.getting(LATEST, self.chain)
+        self.assertNoResult(pulling)
+        self.assertTrue(self.successResultOf(Deferred.fromCoroutine(self.process().names.mark(NAME))))
+        hung.callback(None)
+        self.assertEqual(self.successResultOf(pulling).upstream, "hub")
+        self.assertIsNone(self.owner())
+
     def test_provisional(self) -> None:
         """While the first cannot answer, the next's image is served, provisionally; then the first has its own."""
         new = self.move(self.ghcr)
@@ -399,6 +352,7 @@ class OwnerTests(TagTestCase):
         assert owner is not None
         self.assertTrue(owner.provisional)
         self.assertEqual(self.here.counts.seen["provisional"], 1)
+        self.assertEqual(self.here.owners.provisional, 1)
         self.here.clock.advance(301)
         self.assertEqual(self.ask().cached, Cached.HIT)
         self.hub.error = None
@@ -407,6 +361,7 @@ class OwnerTests(TagTestCase):
         owner = self.owner()
         assert owner is not None
         self.assertEqual((owner.namespace, owner.provisional), ("docker.io", False))
+        self.assertEqual(self.here.owners.provisional, 0)
 
     def test_provisional_becomes_sure(self) -> None:
         """Where the first then answers a definite no, the next stays the owner, surely."""

@@ -11,7 +11,7 @@ from nora.oci.errors import Unavailable
 from nora.pull.interfaces import Answer, Cached, Served
 from nora.pull.manifests import ELSEWHERE
 from tests.support.pulling import Pulling
-from tests.unit.pull.test_tags import LATEST, TagTestCase
+from tests.support.tag_case import LATEST, TagTestCase
 
 
 class TwoProcessesTests(TagTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from collections.abc import Callable
@@ -178,3 +179,22 @@ class DurableTests(SynchronousTestCase):
         """Folders are not made without end."""
         self.assertRaises(FileNotFoundError, durable.make_directories, self.folder + "/a" * 300)
         self.assertEqual(os.listdir(self.folder), [])
+
+    def test_write_out(self) -> None:
+        """The disk is told to begin with the bytes that are named; what is wrong with that is left to the sync."""
+        with open(self.temporary, "w+b") as file:
+            file.write(bytes(100_000))
+            file.flush()
+            durable.write_out(file.fileno(), 0, 100_000)
+            told: list[tuple[int, int, int]] = []
+
+            def noted(descriptor: int, start: ctypes.c_int64, count: ctypes.c_int64, how: int) -> int:
+                told.append((start.value, count.value, how))
+                return -1
+
+            self.patch(durable, "_sync_file_range", noted)
+            durable.write_out(file.fileno(), 5_000_000_000, 10)
+            self.assertEqual(told, [(5_000_000_000, 10, 2)])
+            self.patch(durable, "_sync_file_range", None)
+            durable.write_out(file.fileno(), 0, 10)
+            self.assertEqual(len(told), 1)

@@ -212,9 +212,9 @@ class FailureTests(IndexCase):
         for script in (
             "CREATE TABLE blobs (x); PRAGMA user_version = 7",
             "CREATE TABLE blobs (x)",
-            "CREATE TABLE blobs (x); PRAGMA user_version = 1",
+            "CREATE TABLE blobs (x); PRAGMA user_version = 2",
             "CREATE TABLE blobs (size); CREATE TABLE listed (size); CREATE TABLE totals (blobs, bytes);"
-            "PRAGMA user_version = 1",
+            "PRAGMA user_version = 2",
         ):
             self.spoil(b"")
             with contextlib.closing(sqlite3.connect(self.path)) as connection:
@@ -337,6 +337,43 @@ class WorkerTests(IndexCase):
         self.clock.advance(1)
         self.assertEqual([self.totals(one), self.totals(other)], [Totals(2, 15)] * 2)
 
+    def test_flush(self) -> None:
+        """What is flushed the other sees at once; of a repository that both tell of the last word counts."""
+        one, other = self.make(), self.make()
+        for told, expected in ((True, [REPOSITORY]), (False, []), (True, [REPOSITORY])):
+            (one.appeared if told else one.emptied)(REPOSITORY)
+            self.assertNotEqual(self.repositories(other), expected)
+            self.successResultOf(one.flush())
+            self.assertEqual(self.repositories(other), expected)
+            one, other = other, one
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_pages_over_what_is_not_written(self) -> None:
+        """Parts of the list are whole, though some of it is written, some told, and some told to be gone."""
+        one, other = self.make(), self.make()
+        names = [Repository("local", f"r{i}") for i in range(9)]
+        for repository in names[::2]:
+            other.appeared(repository)
+        self.successResultOf(other.flush())
+        for repository in names[1::2]:
+            one.appeared(repository)
+        for repository in names[2:4]:
+            one.emptied(repository)
+        expected = names[:2] + names[4:]
+        for limit in (1, 2, 3, 9):
+            found: list[Repository] = []
+            while True:
+                last = found[-1].name if found else ""
+                part = self.successResultOf(one.repositories(last, limit))
+                found += part
+                if len(part) < limit:
+                    break
+            self.assertEqual(found, expected)
+
+    def repositories(self, index: SqliteIndex) -> list[Repository]:
+        found: list[Repository] = self.successResultOf(index.repositories("", 9))
+        return found
+
     def test_one_begins_anew(self) -> None:
         """When one worker set the damaged file aside the other goes on with the new one, and makes no third."""
         one, other = self.make(), self.make()
@@ -369,7 +406,7 @@ class ReindexTests(IndexCase):
         self.layout.prepare()
         disk = ImmediateDisk()
         self.blobs = DiskBlobs(self.layout, disk, MemoryIndex())
-        self.repositories = RecordedRepositories(DiskRecords(self.layout, disk))
+        self.repositories = RecordedRepositories(DiskRecords(self.layout, disk), MemoryIndex())
 
     def add(self, data: bytes) -> Digest:
         digest = Digest.of(data)
@@ -391,12 +428,15 @@ class ReindexTests(IndexCase):
         return size
 
     def test_rebuilt(self) -> None:
-        """An empty index knows, after it, all that the files say: blobs, and what manifests of each name list."""
+        """An empty index knows, after it, all that the files say: blobs, what manifests list, who may read what."""
         layer, config = self.add(b"layer"), Digest.of(b"never stored")
         image = {"config": self.entry(config, 3), "layers": [self.entry(layer, 5)]}
         nested = Repository("ghcr.io:5000", "a/b/c")
         manifest = self.link(image, OCI_MANIFEST, nested)
         self.link({"manifests": [self.entry(manifest, 77)]}, OCI_INDEX)
+        bare = Repository("local", "a")
+        for repository in (nested, bare):
+            self.successResultOf(self.repositories.link_blob(repository, layer, 5))
         index = self.make()
         totals = self.successResultOf(reindex(self.layout, index))
         sizes = [
@@ -407,6 +447,9 @@ class ReindexTests(IndexCase):
         self.assertEqual(
             [self.listed(index, REPOSITORY, d) for d in (layer, config, manifest)], [None, None, 77]
         )
+        held = [self.successResultOf(index.holders(d, 9)) for d in (layer, config, manifest)]
+        self.assertEqual(held, [[bare, nested], [], [nested]])
+        self.assertEqual(self.successResultOf(index.repositories("", 9)), [REPOSITORY, nested])
 
     def test_what_is_gone_is_forgotten(self) -> None:
         """Blobs and lists that no file tells of any more go; last uses of the others stay."""
@@ -415,8 +458,12 @@ class ReindexTests(IndexCase):
         index.stored(gone, 10)
         index.stored(stays, 99)
         index.listed(REPOSITORY, [Descriptor("x/y", gone, 10)])
+        index.linked(REPOSITORY, gone)
+        index.appeared(REPOSITORY)
         self.clock.advance(1)
         self.assertEqual(self.successResultOf(reindex(self.layout, index)), Totals(1, 5))
+        self.assertEqual(self.successResultOf(index.holders(gone, 9)), [])
+        self.assertEqual(self.successResultOf(index.repositories("", 9)), [])
         self.assertIsNone(self.listed(index, REPOSITORY, gone))
         self.assertEqual(self.rows("SELECT digest, size, used_at FROM blobs"), [(str(stays), 5, 1000.0)])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -105,6 +107,13 @@ class ChallengeTests(SynchronousTestCase):
         many = "Bearer " + ",".join(f"p{n}=1" for n in range(100))
         self.assertEqual(len(self.one(many).parameters), 32)
         self.assertEqual(parse_challenges(["Bearer realm=" + "x" * 20_000]), [])
+
+    def test_costly(self) -> None:
+        """Lines made to keep everybody waiting are not read to their ends."""
+        for line in ('a="b",' * 2700, "a=b," * 4000, "a, " * 5000, 'a="' + "b" * 16000, "x " * 8000):
+            began = time.process_time()
+            parse_challenges([f"Bearer {line}"[:16384]] * 16)
+            self.assertLess(time.process_time() - began, 0.15, line[:10])
 
     def test_bearer_needs_a_realm(self) -> None:
         """Of all challenges the first Bearer with a realm is picked."""

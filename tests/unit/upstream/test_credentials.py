@@ -3,110 +3,28 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
-import stat
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from nora.oci import Digest, Tag
+from nora.oci import Digest
 from nora.oci.errors import Unavailable
 from nora.upstream import programs
-from nora.upstream.credentials import Credential, CredentialRefused, Kind
+from nora.upstream.credential import Credential, Kind
 from nora.upstream.login import Realms
 from nora.upstream.origin import Origin
 from nora.upstream.outcomes import Absent
+from nora.upstream.refusals import CredentialRefused
 from nora.upstream.registry import Registry
 from nora.upstream.sources import make_source
+from tests.support.credential_case import ONE, PASSWORD, USER, CredentialTestCase, basic
 from tests.support.fake_upstream import FakeUpstream, Fault
-from tests.support.upstreams import IMAGE, LAYER, REACTOR, REPOSITORY, UpstreamTestCase
-
-ONE = Tag("1")
-USER, PASSWORD = "puller", "hunter2-secret"
-
-
-def basic(user: str = USER, password: str = PASSWORD) -> str:
-    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
-
-
-class CredentialTestCase(UpstreamTestCase):
-    """Upstreams that want a login; all that they were asked is looked through at the end."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        self.logged: list[Any] = []
-        observer: Any = self.logged.append
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(lambda: globalLogPublisher.removeObserver(observer))
-
-    async def fake(self, **options: Any) -> FakeUpstream:
-        upstream = await super().fake(**options)
-        self.addCleanup(self.look_through, upstream)
-        return upstream
-
-    def look_through(self, upstream: FakeUpstream) -> None:
-        """Of all that a host was asked, nothing holds a credential unless that is meant for it."""
-        for seen in upstream.requests:
-            shown = seen.headers.get("authorization", "")
-            for_registry = upstream.keys is not None and seen.path.startswith("/v2/")
-            for_service = upstream.logins is not None and seen.path == "/token"
-            if shown and not shown.startswith("Bearer token-"):
-                self.assertTrue(for_registry or for_service, seen)
-            if b"secret" in seen.body:
-                self.assertTrue(for_service and seen.method == "POST", seen)
-            told = {name: value for name, value in seen.headers.items() if name != "authorization"}
-            self.assertNotIn("secret", f"{seen.path} {seen.query} {told}")
-
-    def file(self, name: str, text: str, mode: int = 0o600) -> str:
-        path = self.folder / name
-        path.write_text(text)
-        path.chmod(mode)
-        return str(path)
-
-    def program(self, name: str, script: str) -> None:
-        """Write a credential helper, and put it on the PATH."""
-        path = self.folder / f"docker-credential-{name}"
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(stat.S_IRWXU)
-        self.patch(os, "environ", {**os.environ, "PATH": f"{self.folder}:{os.environ['PATH']}"})
-
-    def config(self, **members: object) -> str:
-        return self.file("config.json", json.dumps(members))
-
-    def ours(self, upstream: FakeUpstream, *, realms: tuple[str, ...] = (), **kept: Any) -> Registry:
-        source = make_source(REACTOR, upstream.url, **kept)
-        return self.registry(upstream.url, source=source, realms=realms, proxy_timeout=5.0)
-
-    async def token_service(self, **options: Any) -> FakeUpstream:
-        """Start a registry whose token service wants our login."""
-        upstream = await self.filled(auth=True)
-        upstream.logins = {basic()}
-        return upstream
-
-    async def takes_basic(self) -> FakeUpstream:
-        """Start a registry such as ECR: it wants Basic itself."""
-        upstream = await self.filled(auth=True)
-        upstream.keys = {basic()}
-        upstream.challenge = 'Basic realm="https://ecr.example/",service="ecr.amazonaws.com"'
-        return upstream
-
-    def said(self) -> str:
-        return "\n".join(str(event) for event in self.logged)
-
-    def sent(self, upstream: FakeUpstream) -> list[str]:
-        """Give the credentials that an upstream saw, tokens of its own aside."""
-        shown = [seen.headers.get("authorization", "") for seen in upstream.requests]
-        return [each for each in shown if each and not each.startswith("Bearer token-")]
+from tests.support.upstreams import IMAGE, LAYER, REACTOR, REPOSITORY
 
 
 class UseTests(CredentialTestCase):
@@ -122,6 +40,21 @@ class UseTests(CredentialTestCase):
                          ["/token"])  # fmt: skip
         self.assertEqual(upstream.tokens, 1)
         self.assertEqual(upstream.seen("/token")[0].query["scope"], [f"repository:{REPOSITORY}:pull"])
+
+    async def test_token_services_are_observed(self) -> None:
+        """Each exchange with a token service is counted with its outcome, ours and an anonymous client's."""
+        for make, own in ((self.token_service, True), (lambda: self.filled(auth=True), False)):
+            upstream = await make()
+            for status, outcome in (
+                (200, "found"), (403, "denied" if not own else "unavailable"), (429, "limited"), (503, "unavailable")
+            ):  # fmt: skip
+                upstream.fault("/token", Fault(status=status) if status != 200 else Fault())
+                kept: dict[str, Any] = {"auth": f"{USER}:{PASSWORD}"} if own else {}
+                self.notes.answers.clear()
+                asking = self.ours(upstream, **kept).manifest(REPOSITORY, ONE)
+                await (asking if status == 200 else self.failure(asking))
+                told = [outcome for _, kind, outcome in self.notes.answers if kind == "token"]
+                self.assertEqual(told, [outcome], (own, status))
 
     async def test_anonymous_twin(self) -> None:
         """The twin without our credential sends none, and is refused where we are not."""
@@ -223,8 +156,8 @@ class RefusedTests(CredentialTestCase):
             error = await self.fails(registry.manifest(REPOSITORY, ONE), CredentialRefused)
             self.assertEqual(error.message, "our credential was refused")
         self.assertEqual(registry.state().last_error, "our credential was refused")
-        self.assertEqual(self.notes.refused, 2)
-        self.assertEqual(set(self.notes.answers), {("fake", "manifest", "unavailable")})
+        self.assertEqual(self.notes.refused, 1, "the second time it was not shown")
+        self.assertEqual({outcome for _, _, outcome in self.notes.answers}, {"unavailable"})
         self.assertEqual(sum("our credential was refused" in str(event) for event in self.logged), 1)
         self.assertNotIn("wrong-secret", self.said())
 
@@ -365,6 +298,19 @@ class ProgramTests(CredentialTestCase):
             await self.fails(registry.manifest(REPOSITORY, ONE), Unavailable)
         self.assertEqual(upstream.count(), 0)
         self.assertNotIn("wrong-secret", self.said())
+
+    async def test_environment(self) -> None:
+        """A program sees the environment, but not our own variables, which may hold other upstreams' secrets."""
+        upstream = await self.takes_basic()
+        self.program("fake", f'env > "{self.folder}/env"; exit 1')
+        self.patch(
+            os, "environ", {**os.environ, "AWS_PROFILE": "x", "NORA_DOCKER_UPSTREAMS_1_AUTH": "a:secret"}
+        )
+        registry = self.ours(upstream, docker_config=self.config(credsStore="fake"))
+        await self.fails(registry.manifest(REPOSITORY, ONE), Unavailable)
+        seen = (self.folder / "env").read_text()
+        self.assertIn("AWS_PROFILE=x", seen)
+        self.assertNotIn("NORA", seen)
 
     async def test_that_hangs(self) -> None:
         """One that takes too long is killed."""

@@ -47,6 +47,12 @@ class OriginTests(SynchronousTestCase):
                 Origin.of(url)
             self.assertNotIn("secret", str(caught.exception))
 
+    def test_long_hosts(self) -> None:
+        """A host that no name can be is refused: it would fill logs and errors."""
+        self.assertEqual(Origin.of(f"https://{'a' * 253}./").host, "a" * 253 + ".")
+        with self.assertRaises(BadURL):
+            Origin.of(f"https://{'a' * 255}/")
+
     def test_netloc(self) -> None:
         """It is written as people write it: without a default port, IPv6 in brackets."""
         self.assertEqual(str(Origin.of("https://h:443/x")), "https://h")

@@ -1,0 +1,152 @@
+"""Rows about what is cached: blobs, manifests, memory, and small requests beside large ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from tests.bench.load import Taken, rate, take
+from tests.bench.room import GIBIBYTE, MEBIBYTE, NAME, Room
+from tests.bench.servers import DebianRegistry, Nginx, NoraServer, Server, cpu_seconds, resident
+from tests.bench.tables import Row
+
+
+class Cached:
+    """Servers that have the same content: nginx as files, the others pulled through it from another nginx."""
+
+    def __init__(self, room: Room, workers: Sequence[int] = (1, 2)) -> None:
+        self.large = room.noise("large", GIBIBYTE)
+        self.small = [room.noise(f"small-{n}", 100_000) for n in range(50)]
+        self.manifest = room.manifest("image", [*self.small[:8]])
+        self.room = room
+        manifests = [("latest", self.manifest)]
+        self._upstream = Nginx(room, "upstream")
+        nginx = Nginx(room)
+        for one in (self._upstream, nginx):
+            config = room.noise("image-config", 1000)
+            one.offer([self.large, config, *self.small], manifests)
+        self.nginx = nginx
+        self.noras = [NoraServer(room, self._upstream, count) for count in workers]
+        self.registry = DebianRegistry(room, self._upstream)
+        self.all: list[Server] = [*self.noras, self.registry, nginx]
+
+    def start(self) -> None:
+        """Start all of them and fill their caches."""
+        self._upstream.start()
+        for server in self.all:
+            server.start()
+            for path in [self.by_tag, self.by_digest, self.large.url, *(one.url for one in self.small)]:
+                _take(server, path)
+
+    def stop(self) -> None:
+        """End them."""
+        for server in [*self.all, self._upstream]:
+            server.stop()
+
+    @property
+    def by_tag(self) -> str:
+        """The path of the manifest by its tag."""
+        return f"/v2/{NAME}/manifests/latest"
+
+    @property
+    def by_digest(self) -> str:
+        """The path of the manifest by its digest."""
+        return f"/v2/{NAME}/manifests/{self.manifest.digest}"
+
+
+def large(cached: Cached, clients: int, rounds: int) -> Iterator[Row]:
+    """Let some clients at once take a cached blob of 1 GiB."""
+    speed = Row(f"cached 1 GiB blob, {clients} at once", "GB/s in all", "more")
+    cost = Row(f"cached 1 GiB blob, {clients} at once", "CPU-s a GiB", "less")
+    for _ in range(rounds):
+        for server in cached.all:
+            before = cpu_seconds(server)
+            taken = _take(server, cached.large.url, clients)
+            speed.add(server.name, taken.bytes / taken.seconds / 1e9)
+            cost.add(server.name, (cpu_seconds(server) - before) / (taken.bytes / GIBIBYTE))
+    yield speed
+    yield cost
+
+
+def small(cached: Cached, rounds: int, seconds: float) -> Iterator[Row]:
+    """Ask for blobs of 100 kB, on 16 connections."""
+    row = Row("cached 100 kB blobs, 16 connections", "a second", "more")
+    paths = [one.url for one in cached.small]
+    for _ in range(rounds):
+        for server in cached.all:
+            row.add(server.name, rate(cached.room, server.port, paths, 16, seconds).per_second)
+    yield row
+
+
+def manifests(cached: Cached, connections: int, rounds: int, seconds: float) -> Iterator[Row]:
+    """Ask for a cached manifest, by digest and by tag."""
+    for how, path in (("digest", cached.by_digest), ("tag", cached.by_tag)):
+        title = f"a manifest by {how}, {connections} connections"
+        speed, p50, p99 = (
+            Row(title, "a second", "more"),
+            Row(title, "p50 ms", "less"),
+            Row(title, "p99 ms", "less"),
+        )
+        for _ in range(rounds):
+            for server in cached.all:
+                found = rate(cached.room, server.port, [path], connections, seconds)
+                if found.errors:
+                    speed.note = f"{server.name}: {found.errors}"
+                speed.add(server.name, found.per_second)
+                p50.add(server.name, found.p50)
+                p99.add(server.name, found.p99)
+        yield speed
+        yield p50
+        yield p99
+
+
+def beside_streams(cached: Cached, rounds: int, seconds: float) -> Iterator[Row]:
+    """Ask for a manifest on four connections while eight clients take 1 GiB blobs again and again."""
+    row = Row("a manifest by digest while eight 1 GiB blobs stream, 4 connections", "p99 ms", "less")
+    for _ in range(rounds):
+        for server in cached.all:
+            over = threading.Event()
+
+            def stream(server: Server = server, over: threading.Event = over) -> None:
+                while not over.is_set():
+                    _take(server, cached.large.url, 8)
+
+            streams = threading.Thread(target=stream)
+            streams.start()
+            try:
+                row.add(server.name, rate(cached.room, server.port, [cached.by_digest], 4, seconds).p99)
+            finally:
+                over.set()
+                streams.join()
+    yield row
+
+
+def memory(cached: Cached, clients: int) -> Iterator[Row]:
+    """Tell the memory of the largest process: at rest, while clients take 1 GiB blobs, and afterwards."""
+    idle = Row("memory of the largest process, at rest", "MiB", "less")
+    busy = Row(f"memory of the largest process, {clients} clients on 1 GiB blobs", "MiB", "less")
+    after = Row("memory of the largest process, afterwards", "MiB", "less")
+    for server in cached.all:
+        idle.add(server.name, _largest(server))
+        busy.add(server.name, _most(server, cached.large.url, clients))
+        after.add(server.name, _largest(server))
+    yield idle
+    yield busy
+    yield after
+
+
+def _largest(server: Server) -> float:
+    return max(resident(server)) / MEBIBYTE
+
+
+def _most(server: Server, path: str, clients: int) -> float:
+    seen: list[float] = []
+    _take(server, path, clients, lambda: seen.append(_largest(server)))
+    return max(seen, default=0.0)
+
+
+def _take(server: Server, path: str, clients: int = 1, during: Callable[[], None] = lambda: None) -> Taken:
+    taken = take(server.port, path, clients, during)
+    if taken.failed:
+        raise AssertionError(f"{server.name}: {taken.failed} of {clients} clients did not get all of {path}")
+    return taken

@@ -1,0 +1,220 @@
+"""Hot answers: as the long way would answer, for as long as it would, and for nobody else."""
+
+# mypy: disallow-untyped-calls=False
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from nora.access import ANONYMOUS, Rights
+from nora.oci import Reference
+from nora.oci.manifest import OCI_INDEX, OCI_MANIFEST
+from nora.pull.interfaces import Answer, Cached, Served
+from nora.storage import witness
+from nora.storage.interfaces import Stamp
+from nora.upstream.interfaces import Route
+from nora.web.hot import Hot
+from tests.support.pull_fakes import FakePull
+from tests.support.web_site import SiteTestCase
+
+BODY = b'{"schemaVersion":2,  "config":{}, "layers":[]}\n'
+KEY = "repositories/docker.io/library/x/_tags/1"
+OLD: Stamp = (1, 1, 1)
+
+
+class WitnessedPull(FakePull):
+    """A pull that counts what it is asked, and tells a witness what it read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.stamps: dict[str, Stamp | None] = {KEY: OLD, "names/x/_owner": None}
+        self.until = float("inf")
+
+    async def manifest(self, route: Route, reference: Reference, rights: Rights) -> Served[Answer]:
+        """GET, as told."""
+        self._look()
+        return await super().manifest(route, reference, rights)
+
+    async def describe(self, route: Route, reference: Reference, rights: Rights) -> Served[Answer]:
+        """HEAD, as told."""
+        self._look()
+        return await super().describe(route, reference, rights)
+
+    def _look(self) -> None:
+        self.asked += 1
+        watching = witness.present.get()
+        assert watching is not None
+        for key, stamp in self.stamps.items():
+            watching.saw(key, stamp)
+        watching.expires(self.until)
+
+
+class HotTests(SiteTestCase):
+    """Answers that are prepared."""
+
+    pull: WitnessedPull
+    path = "/v2/library/x/manifests/1"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.pull = WitnessedPull()
+        self.backend.pull = self.pull
+        self.pull.add_manifest(BODY, OCI_MANIFEST, "1")
+        self.time = 1_000_000.0
+        self.rights: Rights | None = ANONYMOUS
+        self.site.hot = Hot(lambda key: self.pull.stamps[key], lambda _: self.rights, lambda: self.time)
+
+    async def twice(self, method: str, path: str, *headers: str) -> tuple[Any, Any]:
+        """Ask for the same twice."""
+        return await self.ask(method, path, *headers), await self.ask(method, path, *headers)
+
+    async def test_same_answer(self) -> None:
+        """The second answer is the first one to the letter, but for its id and date, and asks nobody."""
+        for method in ("GET", "HEAD"):
+            first, second = await self.twice(method, self.path, "X-Request-ID: same")
+            del first.headers["date"], second.headers["date"]
+            self.assertEqual(second, first)
+            self.assertEqual(second.headers["cache-status"], "nora; hit")
+        self.assertEqual(self.pull.asked, 2)
+
+    async def test_told(self) -> None:
+        """Metrics and audit log hear of it as of any other, and only a GET of an image manifest is a pull."""
+        await self.twice("GET", self.path)
+        await self.twice("HEAD", self.path)
+        events = [attrs.evolve(event, time=0, id="", seconds=0) for event in self.events.list]
+        self.assertEqual(events[0], events[1])
+        self.assertEqual(events[2], events[3])
+        self.assertEqual((events[1].status, events[1].sent, events[3].sent), (200, len(BODY), 0))
+        self.assertEqual(self.collector.get_sample_value("nora_docker_downloads_total"), 2)
+        self.assertEqual(self.collector.get_sample_value("nora_cache_hits_total"), 2)
+        self.assertEqual(self.site.in_flight, 0)
+
+    async def test_index_is_no_pull(self) -> None:
+        """A prepared index is not counted as a pull."""
+        self.pull.add_manifest(b'{"schemaVersion":2,"manifests":[]}', OCI_INDEX, "many")
+        await self.twice("GET", "/v2/library/x/manifests/many")
+        self.assertEqual(self.pull.asked, 1)
+        self.assertEqual(self.collector.get_sample_value("nora_docker_downloads_total"), 0)
+
+    async def test_changed_record(self) -> None:
+        """Any record that changed, appeared or went sends the next request the long way."""
+        changes: list[tuple[str, Stamp | None]] = [
+            (KEY, (2, 1, 1)),
+            (KEY, (1, 2, 1)),
+            (KEY, (1, 1, 2)),
+            (KEY, None),
+            ("names/x/_owner", OLD),
+        ]
+        for key, stamp in changes:
+            await self.twice("GET", self.path)
+            asked = self.pull.asked
+            self.pull.stamps[key] = stamp
+            await self.ask("GET", self.path)
+            self.assertEqual(self.pull.asked, asked + 1, (key, stamp))
+            self.pull.stamps = {KEY: OLD, "names/x/_owner": None}
+            await self.ask("GET", self.path)
+
+    async def test_time(self) -> None:
+        """An answer ends when the witness said, and after a minute in any case."""
+        self.pull.until = self.time + 5
+        await self.twice("GET", self.path)
+        self.time += 4.9
+        await self.ask("GET", self.path)
+        self.assertEqual(self.pull.asked, 1)
+        self.time += 0.1
+        self.pull.until = float("inf")
+        await self.ask("GET", self.path)
+        self.assertEqual(self.pull.asked, 2)
+        self.time += 60
+        await self.ask("GET", self.path)
+        self.assertEqual(self.pull.asked, 3)
+
+    async def test_young_record(self) -> None:
+        """A record that was written just now could change within the same tick: nothing is prepared from it."""
+        self.pull.stamps[KEY] = (1, int(self.time * 1e9) - 9_000_000, 1)
+        await self.twice("GET", self.path)
+        self.assertEqual(self.pull.asked, 2)
+
+    async def test_other_outcomes(self) -> None:
+        """What is stale, fetched or an error is not prepared."""
+        for cached in (Cached.STALE, Cached.QUOTA, Cached.MISS, Cached.BYPASS):
+            self.pull.cached = cached
+            before = self.pull.asked
+            await self.twice("GET", self.path)
+            self.assertEqual(self.pull.asked, before + 2, cached)
+        before = self.pull.asked
+        self.assertEqual((await self.ask("GET", "/v2/library/x/manifests/none")).status, 404)
+        self.assertEqual((await self.ask("GET", "/v2/library/x/manifests/none")).status, 404)
+        self.assertEqual(self.pull.asked, before + 2)
+
+    async def test_conditions(self) -> None:
+        """A condition, and a request through another server of this kind, take the long way."""
+        first, _ = await self.twice("GET", self.path)
+        reply = await self.ask("GET", self.path, f"If-None-Match: {first.headers['etag']}")
+        self.assertEqual((reply.status, self.pull.asked), (304, 2))
+        await self.ask("GET", self.path, "Via: 1.1 nora-0000000000000000")
+        self.assertEqual(self.pull.asked, 3)
+        loop = await self.ask("GET", self.path, "Via: 1.1 nora-0123456789abcdef")
+        self.assertEqual(loop.status, 502)
+
+    async def test_rights(self) -> None:
+        """What was prepared for one client is for no other one, and an unknown one is asked who it is."""
+        await self.twice("GET", self.path)
+        self.rights = Rights("ann", ANONYMOUS.actions)
+        await self.ask("GET", self.path)
+        self.assertEqual(self.pull.asked, 2)
+        self.rights = None
+        await self.ask("GET", self.path)
+        self.assertEqual(self.pull.asked, 3)
+
+    async def test_connection(self) -> None:
+        """Answers come in order on one connection, and `Connection: close` ends it."""
+        await self.ask("GET", self.path)
+        client = await self.client()
+        request = f"GET {self.path} HTTP/1.1\r\nHost: x\r\n"
+        client.transport.write(f"{request}\r\n{request}\r\n{request}Connection: close\r\n\r\n".encode())
+        for _ in range(3):
+            self.assertEqual((await client.reply()).body, BODY)
+        await client.closed()
+        self.assertEqual(self.pull.asked, 1)
+
+    async def test_old_client(self) -> None:
+        """HTTP/1.0 takes the long way."""
+        await self.twice("GET", self.path)
+        reply = await self.ask("GET", self.path, version="1.0")
+        self.assertEqual((reply.status, self.pull.asked), (200, 2))
+
+    async def test_draining(self) -> None:
+        """While the server drains, each answer is the last one on its connection."""
+        await self.twice("GET", self.path)
+        self.site.drain()
+        self.assertEqual((await self.ask("GET", self.path)).headers["connection"], "close")
+
+    async def test_forget(self) -> None:
+        """After a change of the rules nothing prepared is left."""
+        await self.twice("GET", self.path)
+        self.site.forget()
+        await self.ask("GET", self.path)
+        self.assertEqual(self.pull.asked, 2)
+
+    async def test_bounds(self) -> None:
+        """The answers together take no more than their limit: the one not asked for longest goes first."""
+        self.site.hot = hot = Hot(
+            lambda key: self.pull.stamps[key], lambda _: ANONYMOUS, lambda: self.time, limit=4000
+        )
+        for tag in ("1", "2", "3", "4"):
+            self.pull.add_manifest(BODY, OCI_MANIFEST, tag)
+            await self.ask("GET", f"/v2/library/x/manifests/{tag}")
+            await self.ask("GET", self.path)
+        self.assertEqual(len(hot), 2)
+        asked = self.pull.asked
+        await self.ask("GET", self.path)
+        self.assertEqual(self.pull.asked, asked)
+
+    async def test_large(self) -> None:
+        """A manifest of more than 256 KiB is not kept in memory."""
+        self.pull.add_manifest(BODY + b" " * 256 * 1024, OCI_MANIFEST, "large")
+        await self.twice("GET", "/v2/library/x/manifests/large")
+        self.assertEqual(self.pull.asked, 2)
