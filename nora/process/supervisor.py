@@ -172,6 +172,7 @@ class Supervisor:
                 self._starting.fail(_cannot_start(failed))
         elif not member.serving:
             self._ground.withdraw(member.number)
+            self._log.info("worker {number} drains; new connections go to the others", number=member.number)
         elif self._complete:
             member.say("complete")
         elif all(each.serving for each in self._members):

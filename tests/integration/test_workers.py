@@ -21,7 +21,7 @@ from tests.support.programs import wait_for
 from tests.support.registry import Registry
 from tests.support.relay import Relay
 from tests.support.room import Room, tables
-from tests.support.workers import Line, alive, health, line_to, listening, wait_for_workers, workers
+from tests.support.workers import Line, alive, health, line_to, wait_for_workers, workers
 
 pytestmark = pytest.mark.needs("docker-registry")
 
@@ -322,7 +322,7 @@ def test_one_worker_told_to_end(nora: Nora, relay: Relay, thing: Image) -> None:
     with line_to(nora, pids[0]) as line:
         body = line.begin(path_of(blob))
         os.kill(pids[0], signal.SIGTERM)
-        wait_for(lambda: listening(nora.port) == 1, "the withdrawal of its socket")
+        nora.process.wait_until(lambda: "new connections go to the others" in nora.log, "the withdrawal")
         for _ in range(20):
             assert nora.get("/ready").status == 200
         assert alive(pids[0])

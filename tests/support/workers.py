@@ -95,12 +95,6 @@ def line_to(nora: Nora, pid: int) -> Iterator[Line]:
     raise AssertionError(f"no connection of {_TRIES} came to worker {pid}")
 
 
-def listening(port: int) -> int:
-    """Count the sockets that listen at a port of 127.0.0.1."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(1 for row in rows if row[1] == f"0100007F:{port:04X}" and row[3] == "0A")
-
-
 def _descriptors(pid: int) -> set[str]:
     found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
