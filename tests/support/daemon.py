@@ -153,7 +153,10 @@ class Nora:
             "--config",
             str(self.configuration),
         ]
-        variables = environment(self.directory, PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1")
+        # What workers share is in the test's own directory: a parent that is killed leaves it behind.
+        variables = environment(
+            self.directory, PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", RUNTIME_DIRECTORY=str(self.directory)
+        )
         log = self.directory / f"nora-{self._starts}.log"
         self._process = Process(command, log, variables, directory=ROOT)
         return self._process
