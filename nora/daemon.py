@@ -124,7 +124,7 @@ class Daemon:
             metrics=self._metrics,
             audit=self._audit,
             health=self._health,
-            ready=lambda: self._ready and crew.complete,
+            ready=lambda: self._ready,
             instance=self._pseudonym,
             trusted=Trusted.parse(server.trusted_proxies),
             background=self._pushing,

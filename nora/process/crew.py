@@ -30,8 +30,6 @@ class Crew:
 
     def __init__(self, place: Place, now: Callable[[], float] = time.time) -> None:
         self.place = place
-        self.complete = not place.shared
-        """Every worker has begun to serve."""
         self._now = now
         self._complained = False
 

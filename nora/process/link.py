@@ -1,7 +1,7 @@
 """A worker's bond with its parent: it tells how it is, and does what the parent says.
 
-Words to the worker: `reload` with the configuration to take over, `reopen` the logs, `complete` (every worker
-serves), `stop`, `hurry`. Words to the parent: `ready`, `beat` each second while it is well, `status` with a line
+Words to the worker: `reload` with the configuration to take over, `reopen` the logs, `stop`,
+`hurry`. Words to the parent: `ready`, `beat` each second while it is well, `status` with a line
 for a person, `stopping` when it listens no more, and in answer to `reload`, `taken` or `refused` with the reasons.
 When the parent dies, the worker drains and ends.
 """
@@ -15,7 +15,6 @@ from typing import Any
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
-from nora.process.crew import Crew
 from nora.process.interfaces import Application, CannotReload
 from nora.process.wire import Wire
 
@@ -28,12 +27,11 @@ class ParentLink:
 
     _log = Logger()
 
-    def __init__(self, config: Any, crew: Crew, stop: Callable[[], None]) -> None:
+    def __init__(self, config: Any, stop: Callable[[], None]) -> None:
         self.watchdog_interval: float | None = BEAT
         self.config = config
         """The configuration that the parent gave last."""
         self.wire = Wire(self._heard, self._orphaned)
-        self._crew = crew
         self._stop = stop
         self._application: Application | None = None
         self._reopen: Callable[[], None] = lambda: None
@@ -72,8 +70,6 @@ class ParentLink:
             self._take(application, value)
         elif word == "reopen":
             self._reopen()
-        elif word == "complete":
-            self._crew.complete = True
         elif word == "stop":
             self._end()
         elif word == "hurry":

@@ -89,7 +89,6 @@ class Supervisor:
         self._complete = True
         for member in self._members:
             member.kept = True
-            member.say("complete")
 
     def stop(self, deadline: float) -> Deferred[None]:
         """Have all workers drain for `deadline` seconds and end; kill those that do not; then close the ground."""
@@ -173,9 +172,7 @@ class Supervisor:
         elif not member.serving:
             self._ground.withdraw(member.number)
             self._log.info("worker {number} drains; new connections go to the others", number=member.number)
-        elif self._complete:
-            member.say("complete")
-        elif all(each.serving for each in self._members):
+        elif not self._complete and all(each.serving for each in self._members):
             self._starting.succeed(None)
 
     def _look(self) -> None:

@@ -235,11 +235,6 @@ class CrewTests(SynchronousTestCase):
         self.crew[0].tell({"who": 1})
         self.assertEqual([each["who"] for each in self.crew[1].others()], [1])
 
-    def test_complete(self) -> None:
-        """A process alone is complete; one of several hears of it."""
-        self.assertTrue(Crew(Place()).complete)
-        self.assertFalse(self.crew[0].complete)
-
 
 class WireTests(SynchronousTestCase):
     """The messages."""
@@ -301,7 +296,7 @@ class LinkTests(SynchronousTestCase):
         self.sent = StringTransport()
         self.parent.makeConnection(self.sent)
         self.crew = Crew(Place(1, 2))
-        self.link = ParentLink("old", self.crew, lambda: self.calls.append("stop"))
+        self.link = ParentLink("old", lambda: self.calls.append("stop"))
         self.answered = StringTransport()
         self.link.wire.makeConnection(self.answered)
         self.application = FakeApplication()
@@ -339,11 +334,10 @@ class LinkTests(SynchronousTestCase):
     def test_orders(self) -> None:
         """Everything else that the parent can say."""
         self.drive()
-        for word in ("reopen", "complete", "stop", "hurry", "what is not known"):
+        for word in ("reopen", "stop", "hurry", "what is not known"):
             self.hear(word)
         self.assertEqual(self.calls, ["reopen", "stop"])
         self.assertEqual(self.application.calls, ["hurry"])
-        self.assertTrue(self.crew.complete)
 
     def test_told(self) -> None:
         """What the service tells goes to the parent, as far as that does not know it."""
@@ -373,7 +367,7 @@ class LinkTests(SynchronousTestCase):
         def stopped() -> None:
             raise ReactorNotRunning
 
-        link = ParentLink("old", self.crew, stopped)
+        link = ParentLink("old", stopped)
         link.drive(self.application, lambda: None)
         link.wire.makeConnection(StringTransport())
         self.parent.say("stop")

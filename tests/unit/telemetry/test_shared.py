@@ -87,6 +87,12 @@ class SharedTests(SynchronousTestCase):
         self.assertEqual(self.count(1)["nora_docker_downloads_total[]"], 2)
         self.assertEqual(self.values(shared_text(self.directory))["nora_docker_downloads_total[]"], 2)
 
+    def test_file_in_the_making(self) -> None:
+        """The file of a process that is just starting, which has no size yet, hides nothing of the others."""
+        self.count(1)
+        Path(self.directory, "counter_2.db").touch()
+        self.assertEqual(self.values(shared_text(self.directory))["nora_docker_downloads_total[]"], 1)
+
     def test_directory_that_is_cleared_away(self) -> None:
         """A process whose directory is gone tells at least of itself."""
         self.count(1)
