@@ -192,6 +192,27 @@ class HotTests(SiteTestCase):
         await client.closed()
         self.assertEqual(self.pull.asked, 1)
 
+    async def test_client_takes_nothing(self) -> None:
+        """Of a thousand requests in one packet few are answered ahead of a client that takes no answer."""
+        self.pull.add_manifest(BODY + b" " * 200_000, OCI_MANIFEST, "1")
+        await self.ask("GET", self.path)
+        client = await self.client()
+        client.transport.pauseProducing()
+        client.transport.write(f"GET {self.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 1000)
+        await self.eventually(lambda: self.served() > 1)
+        for _ in range(20):
+            await self.turn(0.001)
+        ahead = self.served()
+        self.assertLess(ahead, 100)
+        client.transport.resumeProducing()
+        await self.eventually(lambda: self.served() >= ahead + 5)
+        for _ in range(int(ahead) + 5):
+            self.assertEqual(len((await client.reply()).body), len(BODY) + 200_000)
+
+    def served(self) -> float:
+        """Tell how many requests were answered."""
+        return self.collector.get_sample_value("nora_docker_downloads_total") or 0
+
     async def test_old_client(self) -> None:
         """HTTP/1.0 takes the long way."""
         await self.twice("GET", self.path)
