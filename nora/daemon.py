@@ -127,6 +127,7 @@ class Daemon:
         )
         self._certificate = Certificate(server, self._site, reactor)
         self._chores = [LoopingCall(self._chore, store.count), LoopingCall(self._chore, self._sweep)]
+        self._chores_end: list[Deferred[Any]] = []
 
     def start(self) -> Deferred[None]:
         """Take the store, open everything, listen."""
@@ -150,7 +151,7 @@ class Daemon:
             self._opened.append(self._audit.stop)
         for chore, interval in zip(self._chores, (_TOTALS_INTERVAL, _SWEEP_INTERVAL), strict=True):
             chore.clock = self._reactor
-            chore.start(interval)
+            self._chores_end.append(chore.start(interval))
         server = self._config.server
         self._ports = self._sockets.listen(self._site, server.host, server.port, self._certificate.factory)
         for port in self._ports:
@@ -199,6 +200,8 @@ class Daemon:
         for chore in self._chores:
             if chore.running:
                 chore.stop()
+        while self._chores_end:  # one that is at work needs the store to its end
+            await self._chores_end.pop()
         await self._fills.stop()
         self._background.cancel()
         await self._upstreams.close()

@@ -254,6 +254,27 @@ class StartTests(DaemonCase):
         self.assertEqual(self.flushLoggedErrors(), [])
         await self.check_gone()
 
+    async def test_stopped_in_a_chore(self) -> None:
+        """A chore that is at work when the stop comes has the store until it ends."""
+        daemon = self.daemon()
+        begun, go_on = threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+        swept: list[int] = []
+
+        async def sweep(age: float) -> int:
+            await daemon._store.disk.run(begun.set)
+            await daemon._store.disk.run(go_on.wait, 20)
+            swept.append(await daemon._store.disk.run(int))
+            return 0
+
+        self.patch(daemon._store.parts, "sweep", sweep)
+        await daemon.start()
+        await eventually(begun.is_set, "the chore to be at work")
+        reactor.callLater(0.05, go_on.set)
+        await daemon.stop(0.1)
+        self.assertEqual((swept, self.flushLoggedErrors()), ([0], []))
+        await self.check_gone()
+
     async def test_never_started(self) -> None:
         """A daemon that was not started can be stopped."""
         await self.daemon().stop(0.1)
