@@ -57,7 +57,7 @@ def build_hosting(
     `turns` and `background` outlive a reload: both must be idle before the store is closed, and are never cancelled.
     """
     immutable = ImmutableTags(docker.immutable_tags)
-    targets = HostedTargets(routing, store.names)
+    targets = HostedTargets(routing, store.names, store.holdings)
     mounts = Mounts(
         routing,
         targets,
