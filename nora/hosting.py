@@ -22,7 +22,7 @@ from nora.push.everything import EveryPush
 from nora.push.immutable import ImmutableTags
 from nora.push.manifests import ManifestPush
 from nora.push.mounts import Mounts
-from nora.push.sessions import PushObserver, Sessions
+from nora.push.sessions import Sessions
 from nora.push.targets import HostedTargets
 from nora.push.turns import Turns
 from nora.storage.store import Store
@@ -50,7 +50,6 @@ def build_hosting(
     privacy: Privacy,
     turns: Turns,
     background: Background,
-    observer: PushObserver,
 ) -> Hosting:
     """Put hosting together, beside the `proxied` pull and `lists`.
 
@@ -75,7 +74,6 @@ def build_hosting(
         targets,
         mounts,
         background,
-        observer,
         docker.max_upload_size,
     )
     pushed = ManifestPush(

@@ -139,7 +139,6 @@ class Pushing:
             self.locks,
         )
         self.background = Background()
-        self.bytes = 0
         self.push = Sessions(
             self.uploads,
             self.repositories,
@@ -147,17 +146,12 @@ class Pushing:
             self.targets,
             self.mounts,
             self.background,
-            self,
             max_size,
         )
 
     def now(self) -> float:
         """Tell the time."""
         return time.time() + self.later
-
-    def pushed(self, count: int) -> None:
-        """Count bytes."""
-        self.bytes += count
 
 
 def started(work: Any) -> Deferred[Any]:
