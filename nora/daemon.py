@@ -1,7 +1,7 @@
 """The daemon: the composition root. A configuration goes in, everything that runs comes out.
 
 Only this module knows every room. What a configuration can change in a running daemon (upstreams, routing, freshness)
-is built by `_Policy` and swapped as a whole; the store, the fills and the listener stay.
+is built by `nora.policy` and swapped as a whole; the store, the fills and the listener stay.
 """
 
 from __future__ import annotations
