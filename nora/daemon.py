@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from nora import __version__
@@ -40,6 +40,7 @@ from nora.web.together import together
 _PART_AGE = 86400.0
 _UPLOAD_AGE = 86400.0
 _SWEEP_INTERVAL = 3600.0
+_CLOSING_LOOKS = 20
 _TOTALS_INTERVAL = 10.0
 
 
@@ -190,6 +191,7 @@ class Daemon:
         self._site.drain()
         self._site.close_idle()
         await self._drained(deadline)
+        await self._closed()
         self._site.abort_all()
         for chore, _ in self._chores:
             if chore.running:
@@ -203,6 +205,13 @@ class Daemon:
         await self._turns.idle()
         while self._opened:
             await self._opened.pop()()
+
+    async def _closed(self) -> None:
+        """Wait a moment for connections whose last answer went out: breaking one off takes what is not read yet."""
+        for _ in range(_CLOSING_LOOKS):
+            if self._hurried or self._site.in_flight or not self._site.connections:
+                return
+            await deferLater(self._reactor, 0.01)
 
     async def _drained(self, deadline: float) -> None:
         """Wait until no request is in flight, or `deadline` has passed, or there is a hurry."""
