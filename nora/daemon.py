@@ -1,7 +1,7 @@
 """The daemon: the composition root. A configuration goes in, everything that runs comes out.
 
 Only this module knows every room. What a configuration can change in a running daemon (upstreams, routing, freshness)
-is built by `_Policy` and swapped as a whole; the store, the fills and the listener stay.
+is built by `nora.policy` and swapped as a whole; the store, the fills and the listener stay.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from nora import __version__
@@ -40,6 +40,7 @@ from nora.web.together import together
 _PART_AGE = 86400.0
 _UPLOAD_AGE = 86400.0
 _SWEEP_INTERVAL = 3600.0
+_CLOSING_LOOKS = 20
 _TOTALS_INTERVAL = 10.0
 
 
@@ -142,6 +143,7 @@ class Daemon:
             self._chores.append((LoopingCall(self._chore, self._sweep), _SWEEP_INTERVAL))
         if place.shared:
             self._chores.append((LoopingCall(self._chore, self._tell_crew), TELL_INTERVAL))
+        self._chores_end: list[Deferred[Any]] = []
 
     def start(self) -> Deferred[None]:
         """Take the store, open everything, listen."""
@@ -168,7 +170,7 @@ class Daemon:
             self._opened.append(self._audit.stop)
         for chore, interval in self._chores:
             chore.clock = self._reactor
-            chore.start(interval)
+            self._chores_end.append(chore.start(interval))
         server = self._config.server
         self._ports = self._sockets.listen(self._site, server.host, server.port, self._certificate.factory)
         for port in self._ports:
@@ -189,10 +191,13 @@ class Daemon:
         self._site.drain()
         self._site.close_idle()
         await self._drained(deadline)
+        await self._closed()
         self._site.abort_all()
         for chore, _ in self._chores:
             if chore.running:
                 chore.stop()
+        while self._chores_end:  # one that is at work needs the store to its end
+            await self._chores_end.pop()
         await self._fills.stop()
         self._background.cancel()
         await self._upstreams.close()
@@ -200,6 +205,13 @@ class Daemon:
         await self._turns.idle()
         while self._opened:
             await self._opened.pop()()
+
+    async def _closed(self) -> None:
+        """Wait a moment for connections whose last answer went out: breaking one off takes what is not read yet."""
+        for _ in range(_CLOSING_LOOKS):
+            if self._hurried or self._site.in_flight or not self._site.connections:
+                return
+            await deferLater(self._reactor, 0.01)
 
     async def _drained(self, deadline: float) -> None:
         """Wait until no request is in flight, or `deadline` has passed, or there is a hurry."""

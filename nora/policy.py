@@ -79,7 +79,6 @@ class Policy:
             privacy,
             turns,
             pushing,
-            metrics,
         )
         self.backend = Backend(
             routing,

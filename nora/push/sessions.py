@@ -11,7 +11,7 @@ what is not there.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -36,13 +36,6 @@ _WAIT = 300.0
 """Seconds that a push waits for another of the same blob, which may have much to sync."""
 
 
-class PushObserver(Protocol):
-    """Hears of bytes that clients push."""
-
-    def pushed(self, count: int) -> None:
-        """`count` bytes of a blob were written."""
-
-
 class Sessions:
     """The part of `nora.push.interfaces.Push` that is about blobs."""
 
@@ -54,7 +47,6 @@ class Sessions:
         targets: Targets,
         mounts: Mounts,
         background: Background,
-        observer: PushObserver,
         max_size: int,
     ) -> None:
         """`background` must come to its end by itself, and never be cancelled. A blob has at most `max_size` bytes."""
@@ -63,7 +55,6 @@ class Sessions:
         self._locks = locks
         self._targets = targets
         self._mounts = mounts
-        self._observer = observer
         self._max_size = max_size
         self._working: SingleFlight[object, Any] = SingleFlight(background)
 
@@ -191,7 +182,7 @@ class Sessions:
                     "the body is not as long as its range", {"range": past - first, "body": expected}
                 )
             expected = past - first
-        incoming = _Incoming(upload, expected, self._max_size, self._observer)
+        incoming = _Incoming(upload, expected, self._max_size)
         try:
             if expected is not None:
                 incoming.check(expected)
@@ -230,14 +221,13 @@ class Sessions:
 class _Incoming:
     """One body on its way into an upload, held to its bounds."""
 
-    def __init__(self, upload: Upload, expected: int | None, max_size: int, observer: PushObserver) -> None:
+    def __init__(self, upload: Upload, expected: int | None, max_size: int) -> None:
         self.refused = False
         """Nothing of the body counts, for a reason of ours."""
         self._upload = upload
         self._start = upload.size
         self._expected = expected
         self._max_size = max_size
-        self._observer = observer
 
     def check(self, count: int) -> None:
         """Raise `RequestTooLarge` when the upload cannot have `count` bytes more than at the start."""
@@ -268,4 +258,3 @@ class _Incoming:
             await self._upload.append(chunks)
         except Exception as error:
             raise self.refuse(error) from None
-        self._observer.pushed(count)

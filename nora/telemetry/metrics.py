@@ -55,7 +55,6 @@ class Metrics:
         self._answers()
         self._upstreams()
         self._fills()
-        self._pushes()
         self._process(version)
 
     def _pulls(self) -> None:
@@ -139,14 +138,11 @@ class Metrics:
         )
         self._audit_dropped = self._counter("nora_audit_dropped_total", "Lines that the audit log lost.")
 
-    def _pushes(self) -> None:
-        self._uploads = self._gauge(
-            "nora_uploads", "Upload sessions that are open in the store.", of_all="mostrecent"
-        )
-        self._pushed = self._counter("nora_pushed_bytes_total", "Bytes of blobs that clients pushed.")
-
     def _process(self, version: str) -> None:
         stored: OfAll = "mostrecent"
+        self._uploads = self._gauge(
+            "nora_uploads", "Upload sessions that are open in the store.", of_all=stored
+        )
         self._store_blobs = self._gauge("nora_store_blobs", "Published blobs in the store.", of_all=stored)
         self._store_bytes = self._gauge(
             "nora_store_bytes", "Bytes of published blobs in the store.", of_all=stored
@@ -300,12 +296,6 @@ class Metrics:
     def provisional(self) -> None:
         """Count a name resolved while an earlier upstream could not answer."""
         self._provisional.inc()
-
-    # What push does.
-
-    def pushed(self, count: int) -> None:
-        """Count `count` bytes of a blob that a client pushed."""
-        self._pushed.inc(count)
 
     def watch_uploads(self, uploads: Callable[[], float]) -> None:
         """Ask this whenever metrics are read: open upload sessions."""

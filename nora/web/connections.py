@@ -105,8 +105,13 @@ class RegistryChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
-        """Take the next request; one that is in the buffer already begins before this returns."""
+        """Take the next request; one that is in the buffer already begins before this returns.
+
+        Unless the client does not take its answers: a thousand requests fit into what is read at once, and all
+        their answers would wait in memory.
+        """
         self._busy = False
+        self.paused = bool(self._waitingForTransport)
         super().requestDone(request)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
@@ -128,6 +133,10 @@ class RegistryChannel(HTTPChannel):
         super().resumeProducing()
         if self._held:
             self._networkProducer.pauseProducing()
+        if self.paused:
+            self.paused = False
+            if self._buffer:
+                self.dataReceived(b"")
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         # What breaks the form of a body whose request has an answer already cannot get a second one.

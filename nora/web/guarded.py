@@ -62,6 +62,8 @@ class GuardedDoor:
             if not await self._logins.check(request, given.user, given.password):
                 raise self._challenge(request, "wrong user or password")
             return self._rights(given.user)
+        # A token outlives its password: only the file tells that its user is gone.
+        await self._logins.passwords.renew()
         return self._bearer(request, given)
 
     def at_once(self, request: RegistryRequest) -> Rights | None:
@@ -70,7 +72,9 @@ class GuardedDoor:
             given = authorization(request)
             if given is None:
                 return self._rights(None) if self._anonymous_pull else None
-            return self._bearer(request, given) if isinstance(given, Bearer) else None
+            if not isinstance(given, Bearer) or self._logins.passwords.due:
+                return None
+            return self._bearer(request, given)
         except (Malformed, NoraError):
             return None
 

@@ -21,7 +21,7 @@ from nora.web.doorkeeper import Doorkeeper, LoopbackDoor, OpenDoor
 from nora.web.guarded import Asked, GuardedDoor
 from nora.web.logins import Basic
 from nora.web.visitors import Visitor
-from tests.support.doors import PASSWORD, TOKEN, AtTheDoor, House, basic
+from tests.support.doors import PASSWORD, TOKEN, AtTheDoor, House, basic, write_users
 from tests.support.storage_fakes import temporary_folder
 
 ALL = set(Action)
@@ -258,6 +258,18 @@ class GuardedDoorTests(DoorCase):
             error = self.refused(at, request)
             self.assertIn('scope="repository:team/app:pull",error="invalid_token"', error.challenge)
             self.assertIsInstance(at.answer(request, NotAllowed("no")), NotAllowed)  # type: ignore[arg-type]
+
+    def test_user_removed(self) -> None:
+        """A user that was removed from the file is gone with its tokens, though nobody logs in meanwhile."""
+        door = self.house.door()
+        mine = self.token(door, set(), "alice")
+        request = AtTheDoor("GET", MANIFEST, mine)
+        self.assertIsNotNone(door.at_once(request))  # type: ignore[arg-type]
+        write_users(self.house.users, "bob", "carol")
+        self.clock.advance(2)
+        self.assertIsNone(door.at_once(request))  # type: ignore[arg-type]
+        self.refused(door, request)
+        self.assertIsNone(door.at_once(request))  # type: ignore[arg-type]
 
     def test_static_bearer(self) -> None:
         """A token of the configuration is a bearer token too, for all that its user may."""
