@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import threading
 import time
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Nora
+from tests.support.doors import basic
 from tests.support.images import MEBIBYTE, digest_of
 from tests.support.programs import wait_for
 from tests.support.room import Room
-from tests.support.wire import Wire, stored
+from tests.support.wire import Said, Wire, stored
 
 UPLOADS = "/v2/team/app/blobs/uploads/"
 HIDDEN = (
@@ -171,6 +173,69 @@ def test_two_at_once(nora: Nora) -> None:
             said = late.said()
             assert (said.status, said.codes) == (404, ["BLOB_UPLOAD_UNKNOWN"])
     assert nora.get(f"/v2/team/app/blobs/{digest_of(whole)}").body == whole
+
+
+def test_another_users_session(room: Room) -> None:
+    """Whoever may push to the same repository, but did not begin the upload, is told that there is none."""
+    users = {"kim": "k" * 32, "eve": "e" * 32}
+    settings: dict[str, dict[str, object]] = {
+        "auth": {"tokens": [{"user": user, "token": token} for user, token in users.items()]},
+        "access": {"rules": [{"user": "*", "repository": "team/*", "actions": ["pull", "push", "delete"]}]},
+    }
+    nora = room.start(Nora(room.place("nora"), (), settings))
+
+    def ask(user: str | None, method: str, path: str, body: bytes = b"") -> Said:
+        credential = [] if user is None else [f"Authorization: {basic(user, users[user])}"]
+        with Wire(nora.port) as wire:
+            wire.request(method, path, [f"Content-Length: {len(body)}", *credential], body)
+            return wire.said(method)
+
+    path = ask("kim", "POST", UPLOADS).headers["location"]
+    assert ask("kim", "PATCH", path, b"mine").status == 202
+    for user, told in (("eve", (404, "BLOB_UPLOAD_UNKNOWN")), (None, (401, "UNAUTHORIZED"))):
+        for method in ("GET", "PATCH", "PUT", "DELETE"):
+            tail = f"?digest={digest_of(b'mine')}" if method == "PUT" else ""
+            said = ask(user, method, path + tail, b"" if tail else b"hers")
+            assert (said.status, *said.codes) == told, (user, method)
+    assert data(nora, path).read_bytes() == b"mine"
+    assert ask("kim", "PUT", f"{path}?digest={digest_of(b'mine')}").status == 201
+    refused = nora.wait_for_audit(4, status=404, user="eve")
+    assert {line["method"] for line in refused} == {"GET", "PATCH", "PUT", "DELETE"}
+
+
+def test_heads_of_uploads(nora: Nora) -> None:
+    """HEAD is nothing that an upload offers, whatever its name is made of, and gets no body."""
+    path = begin(nora)
+    for trick in ("", "/", "/..", "%00", "%2f..", "x" * 5000):
+        with Wire(nora.port) as wire:
+            wire.request("HEAD", path + trick)
+            assert wire.said("HEAD").status in (400, 404, 405)
+            wire.request("GET", "/v2/")
+            assert wire.said().status == 200
+    assert nora.get(path, method="DELETE").status == 204
+
+
+def test_odd_annotations(nora: Nora) -> None:
+    """What JSON can say and few can write, halves of characters and NUL, is kept, and listed in JSON that is whole."""
+    config = b"{}"
+    with Wire(nora.port) as wire:
+        path = f"{UPLOADS}?digest={digest_of(config)}"
+        wire.request("POST", path, [f"Content-Length: {len(config)}"], config)
+        assert wire.said().status == 201
+        described = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest_of(config), "size": 2}
+        odd = {"\ud800": "\0\udfff", "k": "\u2028" * 1000}
+        kind = "application/vnd.oci.image.manifest.v1+json"
+        document = {"schemaVersion": 2, "mediaType": kind, "config": described, "layers": []}
+        body = json.dumps({**document, "subject": described, "annotations": odd}).encode()
+        headers = [f"Content-Length: {len(body)}", f"Content-Type: {kind}"]
+        wire.request("PUT", "/v2/team/app/manifests/odd", headers, body)
+        assert wire.said().status == 201
+        wire.request("GET", f"/v2/team/app/referrers/{digest_of(config)}")
+        (listed,) = json.loads(wire.said().body)["manifests"]
+        assert listed["annotations"] == odd
+        wire.request("GET", "/v2/team/app/manifests/odd")
+        assert wire.said().body == body
+    assert "Traceback" not in nora.log
 
 
 def test_ten_thousand_sessions(room: Room) -> None:
