@@ -19,6 +19,7 @@ from nora.access import Rights
 from nora.concurrency import Background, Pump, SingleFlight
 from nora.oci import Digest, Repository
 from nora.oci.errors import (
+    Broken,
     InvalidDigest,
     InvalidSize,
     Overloaded,
@@ -192,8 +193,8 @@ class Sessions:
         except RequestTooLarge:
             await upload.discard()
             raise
-        except Exception:
-            if span is not None or incoming.refused:
+        except Exception as error:
+            if span is not None or incoming.refused or not isinstance(error, Broken):
                 await upload.truncate(start)
             raise
 

@@ -71,9 +71,9 @@ class PlayedBody:
         """End cleanly."""
         self._done.callback(None)
 
-    def break_off(self) -> None:
-        """Let the client go in the middle."""
-        self._done.errback(Broken("the client left"))
+    def break_off(self, error: Exception | None = None) -> None:
+        """Let the client go in the middle, or `error` be found."""
+        self._done.errback(error or Broken("the client left"))
 
 
 class WholeBody(PlayedBody):

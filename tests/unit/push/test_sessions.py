@@ -17,6 +17,7 @@ from nora.oci.errors import (
     Broken,
     InvalidDigest,
     InvalidName,
+    InvalidRequest,
     InvalidSize,
     InvalidUpload,
     NoSpace,
@@ -247,6 +248,17 @@ class SessionsTests(SessionsCase):
         self.successResultOf(self.append(id, WholeBody(DATA[100:]), (100, len(DATA))))
         self.successResultOf(self.finish(id))
         self.assert_stored()
+
+    def test_malformed(self) -> None:
+        """Of a body whose form is broken nothing counts: nobody knows what it was to be."""
+        id = self.begin()
+        self.successResultOf(self.append(id, WholeBody(DATA[:100])))
+        body = PlayedBody()
+        waiting = self.append(id, body)
+        body.send(DATA[100:600])
+        body.break_off(InvalidRequest("no chunks"))
+        self.refused(waiting, InvalidRequest)
+        self.assertEqual(self.size(id), 100)
 
     def test_broken_monolithic(self) -> None:
         """Nothing is left of a POST that breaks off."""
