@@ -28,6 +28,15 @@ class Disk(Protocol):
     def run(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
         """Call `work(*arguments)` in a thread of the disk's own pool; the result arrives on the reactor."""
 
+    def edge(self, descriptor: int, start: int, stop: int) -> int:
+        """Tell the offset up to which a file's bytes from `start` are in memory; at most `stop`. Never waits."""
+
+    def bring(self, descriptor: int, start: int, stop: int) -> Deferred[None]:
+        """Bring a file's bytes into memory, in a thread. Only a part of the threads do such work at once.
+
+        Cancelling gives it up; the descriptor may then be closed.
+        """
+
 
 class Lock(Protocol):
     """A lock that is held. It is freed by `release`, and by the death of the process."""
