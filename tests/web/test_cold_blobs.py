@@ -107,8 +107,7 @@ class ColdTests(SiteTestCase):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             client = await self.client()
             self.assertTrue((await client.ask("GET", f"/v2/x/blobs/{digest}")).body == BIG)
-            if not disk.brought:
-                self.skipTest("the kernel kept the file in memory")
+            # A kernel may keep the file in memory all the same, as tmpfs does; then no thread is used at all.
             before = disk.brought
             self.add(disk)
             self.assertTrue((await client.ask("GET", f"/v2/x/blobs/{digest}")).body == BIG)
