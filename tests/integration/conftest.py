@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.conformance import Client, Repository
 from tests.support.room import Room, make_room
+from tests.support.ways import Way, make_way
 
 
 @pytest.fixture
@@ -53,3 +54,10 @@ def repository(spoken_to: Client) -> Repository:
 def neighbour(spoken_to: Client) -> Repository:
     """Give another one."""
     return Repository(spoken_to, f"conformance/{os.urandom(8).hex()}")
+
+
+@pytest.fixture(scope="module", params=["http", "http-login", "https", "https-login"])
+def way(request: pytest.FixtureRequest, house: Room) -> Way:
+    """Give each way into a daemon that takes pushes, one after the other."""
+    scheme, _, login = str(request.param).partition("-")
+    return make_way(house, tls=scheme == "https", login=bool(login))
