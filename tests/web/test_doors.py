@@ -144,7 +144,9 @@ class GuardedDoorTests(DoorCase):
         """An anonymous client is told what its endpoint needs."""
         for method, path, scope in (
             ("GET", MANIFEST, "repository:team/app:pull"),
-            ("HEAD", "/v2/team/app/blobs/sha256:0", "repository:team/app:pull"),
+            ("GET", "/v2/team/app/blobs/sha256:0", "repository:team/app:pull"),
+            ("HEAD", "/v2/team/app/blobs/sha256:0", "repository:team/app:pull,push"),
+            ("HEAD", "/v2/team/blobs/manifests/1", "repository:team/blobs:pull"),
             ("GET", "/v2/team/app/tags/list", "repository:team/app:pull"),
             ("GET", "http://nora:4000/v2/team/app/referrers/x", "repository:team/app:pull"),
             ("POST", UPLOADS, "repository:team/app:pull,push"),
