@@ -81,8 +81,8 @@ def needed(request: RegistryRequest) -> tuple[str, Action] | None:
 def scope(request: RegistryRequest) -> str:
     """Write the scope that a client of this endpoint should have; empty where it needs none.
 
-    That is what the endpoint needs. Only a HEAD of a blob needs less: it is how a push begins, and there are clients, such
-    as oras for Python, that keep to their first token and show it to the rest of the push too.
+    That is what the endpoint needs. Only a HEAD of a blob needs less: it is how a push begins, and some clients, as
+    oras for Python, keep to their first token and show it to the rest of the push too.
     """
     if request.path.removesuffix(b"/").endswith(b"/v2/_catalog"):
         return "registry:catalog:*"

@@ -294,18 +294,6 @@ class Skopeo:
             TMPDIR=str(directory),
         )
 
-    def trust(self, scope: str, key: Path) -> None:
-        """From now on take images of `scope` alone, and these only with a signature, at a tag, that `key` verifies."""
-        signed = {
-            "type": "sigstoreSigned",
-            "keyPath": str(key),
-            "signedIdentity": {"type": "matchRepository"},
-        }
-        policy = {"default": [{"type": "reject"}], "transports": {"docker": {scope: [signed]}}}
-        (self._directory / "policy.json").write_text(json.dumps(policy))
-        attached = "default-docker:\n  use-sigstore-attachments: true\n"
-        (self._directory / "registries.d" / "default.yaml").write_text(attached)
-
     def login(self, host: str, user: str, password: str) -> str:
         """Log in; gives what skopeo printed. Raises `AssertionError` when it is refused."""
         login = ("--username", user, "--password", password, host)
