@@ -112,21 +112,34 @@ class Way:
         assert {line["agent"].lower().partition("/")[0] for line in lines} == {agent}
 
 
-def make_way(room: Room, *, tls: bool, login: bool, **docker: object) -> Way:
-    """Start a daemon; `docker` are further keys of that section."""
+def make_way(
+    room: Room,
+    *,
+    login: bool,
+    tls: bool = False,
+    authority: Authority | None = None,
+    name: str = "127.0.0.1",
+    **docker: object,
+) -> Way:
+    """Start a daemon; `docker` are further keys of that section.
+
+    With an `authority`, or `tls`, it has a certificate for `name`.
+    """
     sections: dict[str, dict[str, object]] = {"docker": {"metadata_ttl": 0, **docker}}
     certificates: Path | None = None
     trust: ssl.SSLContext | None = None
-    if tls:
+    if tls and authority is None:
         authority = Authority()
+    if authority is not None:
         certificates = room.place("certs")
         certificates.mkdir()
         (certificates / "ca.crt").write_bytes(authority.pem)
         pair = [room.place("tls"), room.place("tls")]
-        for path, data in zip(pair, authority.pair(), strict=True):
+        for path, data in zip(pair, authority.pair(name), strict=True):
             path.write_bytes(data)
         sections["server"] = {"tls_certificate": str(pair[0]), "tls_key": str(pair[1])}
         trust = ssl.create_default_context(cadata=authority.pem.decode())
+        trust.check_hostname = name == "127.0.0.1"  # the test itself asks by address
     if login:
         users = room.place("users")
         write_users(users, "alice", "bob")

@@ -234,6 +234,15 @@ class GuardedDoorTests(DoorCase):
         self.assertIsInstance(self.told(door, AtTheDoor("GET", MANIFEST, mine)), NotAllowed)
         self.assertNotIsInstance(self.told(door, AtTheDoor("GET", MANIFEST, mine)), Unauthorized)
 
+    def test_no_token_would_help(self) -> None:
+        """Who may push nowhere is told so, and not to fetch a token for it that would lack it again."""
+        door = self.house.door(Rule("bob", "*", [Action.PULL]))
+        his = self.token(door, {("team/app", Action.PULL), ("team/app", Action.PUSH)}, "bob")
+        for method, path in (("POST", UPLOADS), ("PUT", MANIFEST), ("DELETE", MANIFEST)):
+            error = self.told(door, AtTheDoor(method, path, his))
+            self.assertIsInstance(error, NotAllowed)
+            self.assertNotIsInstance(error, Unauthorized)
+
     def test_anonymous_token(self) -> None:
         """An anonymous one is for pulling, whatever it was asked for; for more it sends on to a login."""
         door = self.house.door()
