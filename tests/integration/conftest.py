@@ -56,8 +56,16 @@ def neighbour(spoken_to: Client) -> Repository:
     return Repository(spoken_to, f"conformance/{os.urandom(8).hex()}")
 
 
-@pytest.fixture(scope="module", params=["http", "http-login", "https", "https-login"])
-def way(request: pytest.FixtureRequest, house: Room) -> Way:
+@pytest.fixture(scope="module")
+def ways(house: Room) -> dict[str, Way]:
+    """Keep the ways that the tests of a module have gone."""
+    return {}
+
+
+@pytest.fixture(params=["http", "http-login", "https", "https-login"])
+def way(request: pytest.FixtureRequest, house: Room, ways: dict[str, Way]) -> Way:
     """Give each way into a daemon that takes pushes, one after the other."""
-    scheme, _, login = str(request.param).partition("-")
-    return make_way(house, tls=scheme == "https", login=bool(login))
+    kind = str(request.param)
+    if kind not in ways:
+        ways[kind] = make_way(house, tls=kind.startswith("https"), login=kind.endswith("-login"))
+    return ways[kind]
