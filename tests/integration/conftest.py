@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -56,16 +57,22 @@ def neighbour(spoken_to: Client) -> Repository:
     return Repository(spoken_to, f"conformance/{os.urandom(8).hex()}")
 
 
-@pytest.fixture(scope="module")
-def ways(house: Room) -> dict[str, Way]:
-    """Keep the ways that the tests of a module have gone."""
-    return {}
+@pytest.fixture(scope="session")
+def ways() -> Iterator[Callable[[str], Way]]:
+    """Give a function that gives a way into a daemon that takes pushes, starting the daemon once."""
+    room = make_room()
+
+    @functools.cache
+    def find(kind: str) -> Way:
+        return make_way(room, tls=kind.startswith("https"), login=kind.endswith("-login"))
+
+    try:
+        yield find
+    finally:
+        room.end()
 
 
 @pytest.fixture(params=["http", "http-login", "https", "https-login"])
-def way(request: pytest.FixtureRequest, house: Room, ways: dict[str, Way]) -> Way:
+def way(request: pytest.FixtureRequest, ways: Callable[[str], Way]) -> Way:
     """Give each way into a daemon that takes pushes, one after the other."""
-    kind = str(request.param)
-    if kind not in ways:
-        ways[kind] = make_way(house, tls=kind.startswith("https"), login=kind.endswith("-login"))
-    return ways[kind]
+    return ways(str(request.param))
