@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.bench import cached, cold, pushed
+from tests.bench import cached, cold, deaths, pushed
 from tests.bench.room import GIBIBYTE, Room
 from tests.bench.tables import Row, table
 from tests.support.programs import find
@@ -38,6 +38,7 @@ def _cached(room: Room, quick: bool) -> Iterator[Row]:
             yield from cached.manifests(servers, connections, 1 if quick else 5, 2 if quick else 4)
         yield from cached.beside_streams(servers, 1 if quick else 5, 3 if quick else 5)
         yield from cached.memory(servers, 16 if quick else 100)
+        yield from deaths.killed(servers, 6 if quick else 15)
     finally:
         servers.stop()
 

@@ -151,6 +151,7 @@ class NoraServer:
     """NORA before `upstream`. Everything but the number of workers is as a user gets it."""
 
     def __init__(self, room: Room, upstream: Nginx | None = None, workers: int = 1) -> None:
+        self.workers = workers
         self.name = "NORA" if workers == 1 else f"NORA, {workers} workers"
         upstreams = [] if upstream is None else [{"url": f"http://127.0.0.1:{upstream.port}"}]
         server = {} if workers == 1 else {"workers": workers}

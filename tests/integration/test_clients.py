@@ -123,7 +123,10 @@ def test_docker_engine(room: Room, nora: Nora, relay: Relay, images: Images, tok
     engine.pull("thing:1")
     assert engine.held("thing:1") == images.held
     served(nora, images.thing_blobs, 2, "docker")
-    assert (nora.metric("nora_cache_hits_total"), nora.metric("nora_cache_misses_total")) == (1, 1)
+    # An engine may still have the manifest itself, and then asks by HEAD alone.
+    pulls = nora.audit(method="GET", digest=images.thing.manifest.digest, status=200)
+    assert nora.metric("nora_cache_misses_total") == 1
+    assert nora.metric("nora_cache_hits_total") == len(pulls) - 1
 
 
 @pytest.mark.needs("containerd", "ctr", "docker-registry")

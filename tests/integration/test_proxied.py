@@ -99,6 +99,33 @@ def test_whole_pull(room: Room, stage: Stage, tls: bool) -> None:
     check_secrets(nora, proxy, upstream)
 
 
+def test_environment(room: Room, stage: Stage) -> None:
+    """The daemon's environment names the proxy, and the hosts that are asked without it."""
+    image = image_of(3)
+    far = stage.upstream("far", host=HOST, auth=True)
+    near = stage.upstream("near", auth=True)
+    for upstream in (far, near):
+        upstream.add_image(NAME, "1", image)
+    proxy = stage.proxy(far.port)
+    upstreams = [
+        {"url": far.url, "name": "far"},
+        {"url": near.url, "name": "near", "namespace": "near.example"},
+    ]
+    nora = Nora(room.place("nora"), upstreams)
+    nora.variables = {
+        "HTTP_PROXY": f"http://{USER}@127.0.0.1:{proxy.port}",
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+    room.start(nora)
+    pull(nora, "1", image)
+    assert set(proxy.targets) == {f"{HOST}:80"}
+    tunnels = len(proxy.heads)
+    assert nora.get(f"/v2/{NAME}/manifests/1?ns=near.example").body == image.manifest
+    assert near.count() > 0
+    assert len(proxy.heads) == tunnels
+    check_secrets(nora, proxy, far)
+
+
 @pytest.mark.needs("skopeo")
 def test_skopeo(room: Room, stage: Stage) -> None:
     """A real client copies the image, by the registry's name as first component, through a TLS upstream's proxy."""

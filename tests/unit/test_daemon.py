@@ -29,6 +29,7 @@ from nora.config import (
     StorageConfig,
     UpstreamConfig,
     needs_restart,
+    taken_over,
 )
 from nora.daemon import Daemon, build
 from nora.process import CannotReload, CannotStart, Sockets
@@ -94,6 +95,26 @@ class NeedsRestartTests(SynchronousTestCase):
         )
         named = {"server.port", "server.drain_timeout", "docker.max_fills", "audit.enabled", "log.level"}
         self.assertEqual(set(needs_restart(old, new)), named)
+
+
+class TakenOverTests(SynchronousTestCase):
+    """What a running daemon has after a reload, and with it every worker that is started later."""
+
+    def test_some_of_it(self) -> None:
+        """Keys that a running daemon takes over are the new ones, all others stay; a second reload changes nothing."""
+        old = Config(server=ServerConfig(port=1), docker=DockerConfig(metadata_ttl=1, max_fills=1))
+        new = Config(
+            server=ServerConfig(port=2, public_url="https://here.example"),
+            storage=StorageConfig(path="/elsewhere"),
+            docker=DockerConfig(metadata_ttl=2, max_fills=2),
+        )
+        got = taken_over(old, new)
+        self.assertEqual((got.server.port, got.docker.max_fills, got.storage), (1, 1, old.storage))
+        self.assertEqual(got.audit, old.audit)
+        self.assertEqual((got.docker.metadata_ttl, got.server.public_url), (2, "https://here.example"))
+        self.assertEqual(needs_restart(old, got), [])
+        self.assertEqual(set(needs_restart(got, new)), set(needs_restart(old, new)))
+        self.assertEqual(taken_over(got, old), old)
 
 
 class DaemonCase(TestCase):
