@@ -64,6 +64,7 @@ setup(
             "pytest>=8.2,<10",
             "coverage[toml]>=7.16,<8",  # its wheel holds the hook that measures subprocesses
             "hypothesis>=6.100,<7",
+            "oras>=0.2.43,<0.3",  # pushes artifacts and attaches them, as its users do
             "setuptools>=77",  # the tests build a wheel
         ],
         # Exact: what a newer one of these says about unchanged code must not break a build.

@@ -90,7 +90,7 @@ class GuardedDoor:
             return self._challenge(request, error.message)
         grant = self._granted(given)
         need = challenges.needed(request)
-        if grant is None or (grant.user is not None and (need is None or need in grant.scopes)):
+        if grant is None or (grant.user is not None and not self._would_help(grant, need)):
             return error
         return self._challenge(request, error.message, "insufficient_scope")
 
@@ -156,6 +156,10 @@ class GuardedDoor:
             return self._verify(given.token)
         except BadToken:
             return None
+
+    def _would_help(self, grant: Grant, need: tuple[str, Action] | None) -> bool:
+        """Tell whether another token of this user's could be for what the client needs."""
+        return need is not None and need not in grant.scopes and need[1] in self._rights(grant.user).actions
 
     def _rights(self, user: str | None) -> Rights:
         most = self._rules.most(user)

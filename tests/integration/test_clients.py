@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from tests.support.daemon import Nora
-from tests.support.engines import Containerd, Docker, Held, Podman, Skopeo, digests_in
+from tests.support.engines import Containerd, Docker, Held, Skopeo, digests_in
 from tests.support.images import (
     MEBIBYTE,
     Blob,
@@ -24,6 +24,7 @@ from tests.support.images import (
     layer_of_directory,
     layer_of_noise,
 )
+from tests.support.podman import Podman
 from tests.support.registry import Registry
 from tests.support.relay import Relay
 from tests.support.room import Room, needs_root

@@ -144,7 +144,9 @@ class GuardedDoorTests(DoorCase):
         """An anonymous client is told what its endpoint needs."""
         for method, path, scope in (
             ("GET", MANIFEST, "repository:team/app:pull"),
-            ("HEAD", "/v2/team/app/blobs/sha256:0", "repository:team/app:pull"),
+            ("GET", "/v2/team/app/blobs/sha256:0", "repository:team/app:pull"),
+            ("HEAD", "/v2/team/app/blobs/sha256:0", "repository:team/app:pull,push"),
+            ("HEAD", "/v2/team/blobs/manifests/1", "repository:team/blobs:pull"),
             ("GET", "/v2/team/app/tags/list", "repository:team/app:pull"),
             ("GET", "http://nora:4000/v2/team/app/referrers/x", "repository:team/app:pull"),
             ("POST", UPLOADS, "repository:team/app:pull,push"),
@@ -231,6 +233,15 @@ class GuardedDoorTests(DoorCase):
         self.assertIn('scope="repository:team/other:pull",error="insufficient_scope"', error.challenge)
         self.assertIsInstance(self.told(door, AtTheDoor("GET", MANIFEST, mine)), NotAllowed)
         self.assertNotIsInstance(self.told(door, AtTheDoor("GET", MANIFEST, mine)), Unauthorized)
+
+    def test_no_token_would_help(self) -> None:
+        """Who may push nowhere is told so, and not to fetch a token for it that would lack it again."""
+        door = self.house.door(Rule("bob", "*", [Action.PULL]))
+        his = self.token(door, {("team/app", Action.PULL), ("team/app", Action.PUSH)}, "bob")
+        for method, path in (("POST", UPLOADS), ("PUT", MANIFEST), ("DELETE", MANIFEST)):
+            error = self.told(door, AtTheDoor(method, path, his))
+            self.assertIsInstance(error, NotAllowed)
+            self.assertNotIsInstance(error, Unauthorized)
 
     def test_anonymous_token(self) -> None:
         """An anonymous one is for pulling, whatever it was asked for; for more it sends on to a login."""
