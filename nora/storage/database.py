@@ -25,6 +25,8 @@ from nora.storage.interfaces import Totals
 _VERSION = 2
 _BUSY = 5.0
 """Seconds that a write waits for another worker's."""
+_CACHE, _LARGE_CACHE = -2_000, -128_000
+"""KiB of the file that a connection keeps in memory: always, and while it is filled anew."""
 _SCHEMA = """
 CREATE TABLE blobs (
     digest TEXT PRIMARY KEY, size INTEGER NOT NULL, stored_at REAL NOT NULL, used_at REAL NOT NULL
@@ -138,7 +140,7 @@ class IndexDatabase:
             connection.close()
 
     def write(self, batch: Batch) -> None:
-        """Write all of `batch`, or nothing."""
+        """Write all of `batch`, or nothing. In the order of the tables, a page at a time."""
         removed = [(str(digest),) for digest, found in batch.stored.items() if found is None]
         stored = [
             (str(d), found[0], found[1], found[1]) for d, found in batch.stored.items() if found is not None
@@ -155,11 +157,11 @@ class IndexDatabase:
             connection.executemany("INSERT OR IGNORE INTO repositories VALUES (?, ?, ?)", named)
             connection.executemany("DELETE FROM repositories WHERE full = ? AND namespace = ?", empty)
             connection.executemany(_UNLINK, unlinked)
-            connection.executemany("INSERT OR IGNORE INTO links VALUES (?, ?, ?)", linked)
+            connection.executemany("INSERT OR IGNORE INTO links VALUES (?, ?, ?)", sorted(linked))
             connection.executemany("DELETE FROM blobs WHERE digest = ?", removed)
-            connection.executemany(_STORE, stored)
+            connection.executemany(_STORE, sorted(stored))
             connection.executemany("UPDATE blobs SET used_at = max(used_at, ?) WHERE digest = ?", used)
-            connection.executemany(_LIST, listed)
+            connection.executemany(_LIST, sorted(listed))
 
     def listed_size(self, repository: Repository, digest: Digest) -> int | None:
         """Tell the size that is listed for `digest` in `repository`."""
@@ -212,24 +214,11 @@ class IndexDatabase:
         connection.execute("CREATE UNIQUE INDEX temp.old_links_key ON old_links (digest, namespace, name)")
         connection.execute("CREATE UNIQUE INDEX temp.old_blobs_key ON old_blobs (digest)")
         connection.execute("CREATE UNIQUE INDEX temp.old_listed_key ON old_listed (namespace, name, digest)")
+        connection.execute(f"PRAGMA cache_size = {_LARGE_CACHE}")
         try:
             for batch in batches:
                 self.write(batch)
-                connection.executemany(
-                    "DELETE FROM old_blobs WHERE digest = ?", [(str(d),) for d in batch.stored]
-                )
-                connection.executemany(
-                    "DELETE FROM old_listed WHERE namespace = ? AND name = ? AND digest = ?",
-                    [(r.namespace, r.name, str(digest)) for r, digest in batch.listed],
-                )
-                connection.executemany(
-                    "DELETE FROM old_links WHERE digest = ? AND namespace = ? AND name = ?",
-                    [(str(digest), r.namespace, r.name) for r, digest in batch.linked],
-                )
-                connection.executemany(
-                    "DELETE FROM old_repositories WHERE full = ? AND namespace = ?",
-                    [(full_name(r), r.namespace) for r in batch.repositories],
-                )
+                self._told_again(batch)
             with self._transaction():
                 connection.execute(
                     "DELETE FROM repositories WHERE (full, namespace) IN "
@@ -245,10 +234,32 @@ class IndexDatabase:
                     "(SELECT namespace, name, digest FROM old_listed)"
                 )
         finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             connection.execute("DROP TABLE old_blobs")
             connection.execute("DROP TABLE old_listed")
             connection.execute("DROP TABLE old_links")
             connection.execute("DROP TABLE old_repositories")
+            connection.execute(f"PRAGMA cache_size = {_CACHE}")
+
+    def _told_again(self, batch: Batch) -> None:
+        """Take what `batch` tells from what is to be deleted at the end of `replace`."""
+        connection = self._connected()
+        connection.execute("BEGIN")  # of the temporary tables alone: it holds up nobody
+        connection.executemany("DELETE FROM old_blobs WHERE digest = ?", [(str(d),) for d in batch.stored])
+        connection.executemany(
+            "DELETE FROM old_listed WHERE namespace = ? AND name = ? AND digest = ?",
+            [(r.namespace, r.name, str(digest)) for r, digest in batch.listed],
+        )
+        connection.executemany(
+            "DELETE FROM old_links WHERE digest = ? AND namespace = ? AND name = ?",
+            [(str(digest), r.namespace, r.name) for r, digest in batch.linked],
+        )
+        connection.executemany(
+            "DELETE FROM old_repositories WHERE full = ? AND namespace = ?",
+            [(full_name(r), r.namespace) for r in batch.repositories],
+        )
+        connection.execute("COMMIT")
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:

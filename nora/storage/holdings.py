@@ -1,8 +1,9 @@
 """Holdings: what a hosted repository holds, as far as it takes a look at many records.
 
 Everything is read from the records at the time of the question, in threads of the disk, so that each worker sees what
-another did a moment ago. A tag counts only while its manifest is linked, and so does a referrer: what a push left
-half-done, or a removal, is never listed.
+another did a moment ago; only of tags it is remembered which count, until something changes in the repository. A tag
+counts only while its manifest is linked, and so does a referrer: what a push left half-done, or a removal, is never
+listed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 import attrs
+from twisted.internet.defer import FirstError, gatherResults
 
 from nora.oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Repository
 from nora.oci.errors import InvalidDigest
@@ -33,10 +35,13 @@ from nora.storage.repositories import (
     tag_of,
     tags_key,
 )
+from nora.storage.verdicts import Seen, Verdicts
 
 _TAG = re.compile(rf"{TAG_PATTERN}\Z")
 _STEP = 1000
 """Records that one visit to a thread looks at."""
+_AT_ONCE = 4
+"""Visits at the same time, half of the disk's threads: what is not in memory comes in several times as fast."""
 _EVERY = 2**31
 _MAX_READ = 32 * 1024 * 1024
 """Bytes of manifests that are read for one page of referrers."""
@@ -67,19 +72,36 @@ class Holdings:
         self._layout = layout
         self._disk = disk
         self._records = records
+        self._verdicts = Verdicts(layout)
 
     async def tags(self, repository: Repository, after: str, limit: int) -> TagPage:
         """List up to `limit` tags after `after`, in byte order."""
         found: list[str] = []
         while len(found) <= limit:
+            seen = self._verdicts.of(repository)
             names = await self._records.page(
                 tags_key(repository), after, min(limit + 1 - len(found), 10 * _STEP)
             )
             if not names:
                 return TagPage(tuple(found), False)
             after = names[-1]
-            found += [tag for tag, _ in await self._disk.run(self._live, repository, names)]
+            found += await self._counting(repository, names, seen)
         return TagPage(tuple(found[:limit]), True)
+
+    async def _counting(self, repository: Repository, names: Sequence[str], seen: Seen) -> list[str]:
+        """Leave out the tags that do not count, having a look at those of which nothing is known."""
+        unknown = [name for name in names if name not in seen.counts]
+        live: dict[str, Digest] = {}
+        parts = [unknown[at : at + _STEP] for at in range(0, len(unknown), _STEP)]
+        for start in range(0, len(parts), _AT_ONCE):
+            looks = [self._disk.run(self._live, repository, part) for part in parts[start : start + _AT_ONCE]]
+            try:
+                for found in await gatherResults(looks, consumeErrors=True):
+                    live.update(found)
+            except FirstError as error:
+                error.subFailure.raiseException()
+        self._verdicts.add(repository, seen, unknown, live)
+        return [name for name in names if name in live or seen.counts.get(name)]
 
     async def tags_of(self, repository: Repository, digest: Digest) -> list[str]:
         """List the tags that point at a manifest."""

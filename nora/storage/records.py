@@ -32,7 +32,8 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _MAX_REPORTED = 1000
 _MAX_KEPT = 300_000
 """Names that are kept in memory, of all directories: some tens of megabytes."""
-_SETTLED_NS = 10_000_000
+SETTLED_NS = 10_000_000
+"""For how many nanoseconds a directory must have been left alone for its stamp to tell all."""
 _MAX_PATHS = 10_000
 
 
@@ -97,7 +98,7 @@ class DiskRecords:
     async def page(self, prefix: str, after: str, limit: int) -> list[str]:
         """List, in byte order, up to `limit` names of records right under `prefix` that come after `after`."""
         path = self._layout.record(prefix)
-        stamp = _directory_stamp(path)
+        stamp = directory_stamp(path)
         kept = self._listings.get(path)
         if kept is not None and kept[0] == stamp:
             self._listings.move_to_end(path)
@@ -163,7 +164,8 @@ def read_document(path: str) -> Record | None:
     return Record(value, (found.st_ino, found.st_mtime_ns, found.st_size))
 
 
-def _directory_stamp(path: str) -> Stamp | None:
+def directory_stamp(path: str) -> Stamp | None:
+    """Tell the stamp of a directory, which changes with each name in it; None when there is none."""
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -173,8 +175,8 @@ def _directory_stamp(path: str) -> Stamp | None:
 
 def _list_directory(path: str) -> tuple[Stamp | None, list[str]]:
     """List the files in the directory at `path`, and tell the stamp to keep them under, None if they must not be."""
-    stamp = _directory_stamp(path)
-    settled = stamp is not None and time.time_ns() - stamp[1] >= _SETTLED_NS
+    stamp = directory_stamp(path)
+    settled = stamp is not None and time.time_ns() - stamp[1] >= SETTLED_NS
     try:
         with os.scandir(path) as entries:
             names = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))

@@ -1,7 +1,10 @@
 """Building the index anew from the files: an operator's command, never part of a start or a request.
 
-It walks the whole store, in the index's writing thread, a thousand entries at a time. A daemon may run beside it:
+It walks the whole store, in the index's writing thread, some thousand entries at a time. A daemon may run beside it:
 what that tells meanwhile is kept.
+
+Folders are walked in the order of their names, which is that of the tables: a page of the file is then written a few
+times, where in the order of the disk each entry would write one of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from nora.storage.layout import Layout
 from nora.storage.records import read_document
 from nora.storage.repositories import manifest_key
 
-_BATCH = 1000
+_BATCH = 20_000
+"""Entries that are written at once: another process's words wait for them, some tenths of a second."""
 _DEEPEST = 130
 """Folders below a namespace: a name of 255 characters has at most 128 parts."""
 _BLOBS, _MANIFESTS = "_blobs", "_manifests"
@@ -80,8 +84,8 @@ def _links(layout: Layout) -> Iterator[tuple[Repository, str, Digest]]:
         for name in _names(namespace.path, "", _DEEPEST):
             for folder in (_BLOBS, _MANIFESTS):
                 for algorithm in _folders(f"{namespace.path}/{name}/{folder}"):
-                    for entry in _entries(algorithm.path):
-                        digest = _digest(algorithm.name, entry.name)
+                    for encoded in _listed(algorithm.path):
+                        digest = _digest(algorithm.name, encoded)
                         if digest is not None:
                             yield Repository(namespace.name, name), folder, digest
 
@@ -117,7 +121,15 @@ def _folders(path: str) -> list[os.DirEntry[str]]:
 def _entries(path: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
-            return list(entries)
+            return sorted(entries, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return []
+
+
+def _listed(path: str) -> list[str]:
+    """List names alone, of which there can be a million: they take a third of the memory of entries."""
+    try:
+        return sorted(os.listdir(path))
     except FileNotFoundError:
         return []
 

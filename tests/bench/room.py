@@ -35,10 +35,14 @@ class Stored:
 
 
 class Room:
-    """A run's directory. `ends` closes what was started in it."""
+    """A run's directory. `ends` closes what was started in it.
 
-    def __init__(self, directory: Path) -> None:
+    `store` is where the large store goes, to stay there for the next run; without it goes with the directory.
+    """
+
+    def __init__(self, directory: Path, store: Path | None = None) -> None:
         self.directory = directory
+        self.store = store
         self.ends = ExitStack()
         self._made: dict[str, Stored] = {}
 

@@ -131,14 +131,23 @@ class DebianRegistry:
         self._process: Process | None = None
         room.ends.callback(self.stop)
 
+    @property
+    def store(self) -> Path:
+        """Its store."""
+        return self._folder / "store"
+
     def start(self) -> None:
         """Start it, empty, and wait until it answers."""
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir()
+        self.resume()
+
+    def resume(self) -> None:
+        """Start it on the store as it is."""
+        self._folder.mkdir(exist_ok=True)
         configuration: dict[str, object] = {
             "version": "0.1",
             "log": {"level": "error", "accesslog": {"disabled": True}},
-            "storage": {"filesystem": {"rootdirectory": str(self._folder / "store")}},
+            "storage": {"filesystem": {"rootdirectory": str(self.store)}},
             "http": {
                 "addr": f"127.0.0.1:{self.port}",
                 "secret": "bench",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -151,6 +151,52 @@ class TagsTests(HostedTestCase):
             self.assertIn(tag, self.now(self.there.tags()))
         self.now(self.here.repositories.remove_tag(APP, "2"))
         self.assertEqual(self.now(self.there.tags()), ("1", "3", "4"))
+
+    def test_looked_at_once(self) -> None:
+        """What was seen of tags is remembered until a tag or a link changes, whoever does it."""
+        digests = [self.now(self.here.put_image(tag, tag.encode())) for tag in "123"]
+        tags, links = tag_key(APP, "1"), manifest_key(APP, digests[0])
+        folders = [os.path.dirname(self.here.layout.record(key)) for key in (tags, links)]
+        looked: list[int] = []
+        look = self.there.holdings._live
+
+        def counted(repository: Repository, names: Sequence[str]) -> list[tuple[str, Digest]]:
+            looked.append(len(names))
+            return look(repository, names)
+
+        self.patch(self.there.holdings, "_live", counted)
+
+        def listed() -> tuple[tuple[str, ...], list[int]]:
+            looked.clear()
+            return self.now(self.there.tags()), list(looked)
+
+        for folder in folders:
+            os.utime(folder, (1, 1))  # long ago: what is seen now can be kept
+        self.assertEqual(listed(), (("1", "2", "3"), [3]))
+        self.assertEqual(listed(), (("1", "2", "3"), []))
+        os.unlink(self.here.layout.record(links))
+        self.assertEqual(listed(), (("2", "3"), [3]))
+        os.utime(folders[1], (2, 2))
+        self.assertEqual([listed(), listed()], [(("2", "3"), [3]), (("2", "3"), [])])
+        self.now(self.here.repositories.remove_tag(APP, "2"))
+        self.assertEqual(listed(), (("3",), [2]))
+
+    def test_long_list(self) -> None:
+        """A list that takes several looks is whole and in order, and one that fails tells why."""
+        self.now(self.here.put_image("0"))
+        record = self.here.layout.record(tag_key(APP, "0"))
+        tags = ("0", *(f"{number:05d}" for number in range(5500)))
+        for tag in tags[1:]:
+            os.link(record, self.here.layout.record(tag_key(APP, tag)))
+        page = self.now(self.there.discovery.tags(self.route, b"", 10_000, EVERYTHING)).content
+        self.assertEqual((page.tags, page.more), (tags, False))
+
+        def fail(repository: Repository, names: Sequence[str]) -> list[tuple[str, Digest]]:
+            raise PermissionError(names[0])
+
+        other = self.process()
+        self.patch(other.holdings, "_live", fail)
+        self.fails(other.discovery.tags(self.route, b"", 10_000, EVERYTHING), PermissionError)
 
     def test_never_pushed(self) -> None:
         """A name that the configuration keeps has no list before the first push, and an empty one after all is gone."""
