@@ -1,4 +1,4 @@
-"""Removal from what is hosted here. What is cached belongs to its upstream, and is an administrator's to purge.
+"""Removal from what is hosted here. What is cached is an administrator's to purge (`nora.content.purge`).
 
 A removal takes a right away, never bytes: another repository may link them, and an upload may be about to. The index
 hears of each link that goes, so that a sweep finds bytes that nothing links. The order is that of a push backwards:
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from nora.access import Action, Rights
 from nora.content.chosen import is_hosted
+from nora.content.purge import Purge
 from nora.oci import MAX_MANIFEST_SIZE, Digest, Repository
 from nora.oci.errors import BlobUnknown, Denied, ManifestUnknown, NameUnknown
 from nora.oci.pushed import subject_of
@@ -21,7 +22,7 @@ from nora.push.interfaces import Target
 from nora.push.turns import Turns
 from nora.storage.holdings import Holdings
 from nora.storage.interfaces import Blobs, Hosted, Index, Repositories
-from nora.upstream.interfaces import Route
+from nora.upstream.interfaces import Route, repositories_of
 
 
 class Router(Protocol):
@@ -32,7 +33,7 @@ class Router(Protocol):
 
 
 class HostedRemoval:
-    """See `nora.content.interfaces.Removal`."""
+    """See `nora.content.interfaces.Removal`. For an administrator a removal from what is cached is a purge."""
 
     def __init__(
         self,
@@ -53,10 +54,14 @@ class HostedRemoval:
         self._index = index
         self._turns = turns
         self._immutable = immutable
+        self._purge = Purge(repositories, holdings, index)
 
     async def tag(self, target: Target, tag: str, rights: Rights) -> None:
         """Remove a tag; its manifest stays. Raises `ManifestUnknown`, `Denied` for an immutable one."""
-        repository = await self._repository(target, rights)
+        repository, *others = await self._places(target, rights)
+        if repository.namespace != LOCAL:
+            await self._purge.tag(target.name, [repository, *others], tag)
+            return
 
         async def remove() -> None:
             record = await self._repositories.tag(repository, tag)
@@ -72,7 +77,10 @@ class HostedRemoval:
 
         Raises `ManifestUnknown`, `Denied` when one of the tags is immutable.
         """
-        repository = await self._repository(target, rights)
+        repository, *others = await self._places(target, rights)
+        if repository.namespace != LOCAL:
+            await self._purge.manifest(target.name, [repository, *others], digest)
+            return
 
         async def remove() -> None:
             if await self._repositories.manifest(repository, digest) is None:
@@ -95,7 +103,10 @@ class HostedRemoval:
 
     async def blob(self, target: Target, digest: Digest, rights: Rights) -> None:
         """Remove a blob from the repository. Raises `BlobUnknown`, `Denied` while a manifest there lists it."""
-        repository = await self._repository(target, rights)
+        repository, *others = await self._places(target, rights)
+        if repository.namespace != LOCAL:
+            await self._purge.blob(target.name, [repository, *others], digest)
+            return
 
         async def remove() -> None:
             if await self._repositories.blob(repository, digest) is None:
@@ -113,17 +124,21 @@ class HostedRemoval:
     async def _alone(self, repository: Repository, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._turns.take(repository, work)
 
-    async def _repository(self, target: Target, rights: Rights) -> Repository:
-        """Find the hosted repository that the client may remove from."""
+    async def _places(self, target: Target, rights: Rights) -> list[Repository]:
+        """Find the hosted repository that the client may remove from, or the cached ones that it may purge."""
         rights.require(Action.DELETE, target.name)
         route = self._routing.route(target.name, target.ns)
         if is_hosted(route, self._hosted):
             repository = Repository(LOCAL, route.name)
             rights.require_on(Action.DELETE, repository, target.name)
-            return repository
+            return [repository]
+        cached = [place for place, _ in repositories_of(route.candidates)]
+        purged = [place for place in cached if rights.allows(Action.ADMIN, place)]
+        if purged:
+            return purged
         if route.qualified or await self._hosted.owned(route.name):
             raise Denied(
-                f"{target.name} is cached from an upstream: an administrator can purge it from here",
+                f"{target.name} is cached from an upstream: only an administrator may purge it from here",
                 {"name": target.name},
             )
         raise NameUnknown(f"nothing was pushed to {target.name}", {"name": target.name})

@@ -5,16 +5,17 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from nora.access import Action, Rights
-from nora.oci import Digest
+from nora.oci import Descriptor, Digest, Repository
 from nora.oci.errors import BlobUnknown, Denied, ManifestUnknown, MissingContent, NameUnknown, NotAllowed
 from nora.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from nora.push.interfaces import Target
-from nora.storage.interfaces import OwnerRecord
+from nora.storage.interfaces import OwnerRecord, TagRecord
 from tests.support.hosting import APP, EVERYTHING, Hosting, image, index
 from tests.support.storage_fakes import SteppedDisk
 from tests.unit.content.test_hosted import HostedTestCase
 
 HERE = Target(APP.name)
+DIGEST = Digest.of(b"{}")
 
 
 class RemovalTests(HostedTestCase):
@@ -115,12 +116,44 @@ class RefusedTests(HostedTestCase):
 
     def test_cached(self) -> None:
         """What an upstream owns is an administrator's to purge; what is nowhere is unknown."""
+        rights = Rights("carol", frozenset(Action) - {Action.ADMIN})
         self.now(self.here.names.resolved("thing/app", OwnerRecord("hub", "docker.io", False, 1.0)))
         for target in (Target("thing/app"), Target("hub/thing/app"), Target(APP.name, "docker.io")):
-            error = self.fails(self.here.removal.tag(target, "1", EVERYTHING), Denied)
-            self.assertIn("administrator", error.message)
-        self.fails(self.here.removal.tag(Target("nobody/app"), "1", EVERYTHING), NameUnknown)
+            for removing in (
+                self.here.removal.tag(target, "1", rights),
+                self.here.removal.manifest(target, DIGEST, rights),
+                self.here.removal.blob(target, DIGEST, rights),
+            ):
+                self.assertIn("administrator", self.fails(removing, Denied).message)
+        self.fails(self.here.removal.tag(Target("nobody/app"), "1", rights), NameUnknown)
         self.fails(self.here.removal.tag(Target("quay.io/app"), "1", EVERYTHING), NameUnknown)
+
+    def test_purge(self) -> None:
+        """An administrator purges what is cached, by any of its names, and nothing else goes."""
+        cached, other = Repository("docker.io", "thing/app"), Repository("docker.io", "thing/other")
+        found = Descriptor(OCI_MANIFEST, DIGEST, 2)
+        repositories = self.here.repositories
+        for place in (cached, other):
+            self.now(repositories.link_manifest(place, found))
+            self.now(repositories.link_blob(place, DIGEST, 2))
+            for tag in ("1", "2", "3"):
+                self.now(repositories.put_tag(place, tag, TagRecord(found, "hub", 1.0)))
+        removal = self.there.removal
+        self.now(removal.tag(Target("thing/app"), "1", EVERYTHING))
+        self.assertIsNone(self.now(repositories.tag(cached, "1")))
+        self.assertIsNotNone(self.now(repositories.manifest(cached, DIGEST)))
+        self.fails(removal.tag(Target("hub/thing/app"), "1", EVERYTHING), ManifestUnknown)
+        self.now(removal.tag(Target("thing/app", "docker.io"), "2", EVERYTHING))
+        self.now(removal.blob(Target("hub/thing/app"), DIGEST, EVERYTHING))
+        self.assertIsNone(self.now(repositories.blob(cached, DIGEST)))
+        self.fails(removal.blob(Target("thing/app"), DIGEST, EVERYTHING), BlobUnknown)
+        self.now(removal.manifest(Target("thing/app"), DIGEST, EVERYTHING))
+        self.assertIsNone(self.now(repositories.manifest(cached, DIGEST)))
+        self.assertIsNone(self.now(repositories.tag(cached, "3")))
+        self.fails(removal.manifest(Target("thing/app"), DIGEST, EVERYTHING), ManifestUnknown)
+        for tag in ("1", "2", "3"):
+            self.assertIsNotNone(self.now(repositories.tag(other, tag)))
+        self.assertIsNotNone(self.now(repositories.blob(other, DIGEST)))
 
     def test_immutable(self) -> None:
         """An immutable tag keeps itself and its manifest."""
