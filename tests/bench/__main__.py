@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.bench import cached, cold, deaths, encrypted, engines, large, pushed
-from tests.bench.room import GIBIBYTE, Room
+from tests.bench.room import GIBIBYTE, MEBIBYTE, Room
 from tests.bench.tables import Row, table
 from tests.support.programs import find
 
@@ -32,12 +32,12 @@ def _cached(room: Room, quick: bool) -> Iterator[Row]:
         yield from cached.large(servers, 16, 1 if quick else 3)
         if not quick:
             yield from cached.large(servers, 100, 1)
-            yield from cached.large(servers, 256, 1)
-        yield from cached.small(servers, 1 if quick else 5, 2 if quick else 4)
+            yield from cached.large(servers, 256, 1, 256 * MEBIBYTE)
+        rounds, seconds = (1, 2.0) if quick else (3, 3.0)
+        yield from cached.small(servers, rounds, seconds)
         for connections in (16, 256):
-            yield from cached.manifests(servers, connections, 1 if quick else 5, 2 if quick else 4)
-        yield from cached.beside_streams(servers, 1 if quick else 5, 3 if quick else 5)
-        yield from cached.memory(servers, 16 if quick else 100)
+            yield from cached.manifests(servers, connections, rounds, seconds)
+        yield from cached.beside_streams(servers, rounds, 4)
         yield from deaths.killed(servers, 6 if quick else 15)
     finally:
         servers.stop()
@@ -45,17 +45,18 @@ def _cached(room: Room, quick: bool) -> Iterator[Row]:
 
 def _cold(room: Room, quick: bool) -> Iterator[Row]:
     rounds = 1 if quick else 5
-    yield from cold.large(room, "at 1 Gbit/s", cold.GIGABIT, 1 if quick else 3)
+    few = 1 if quick else 3
+    yield from cold.large(room, "at 1 Gbit/s", cold.GIGABIT, few)
     yield from cold.large(room, "unlimited", 0, rounds)
-    yield from cold.slow(room, rounds)
+    yield from cold.slow(room, few)
     for clients in (10, 100):
-        yield from cold.herd(room, clients, (1, 2), 1 if quick else 3)
-    yield from cold.image(room, 1 if quick else 3)
-    yield from engines.docker(room, 1 if quick else 3)
+        yield from cold.herd(room, clients, (1, 2), few)
+    yield from cold.image(room, few)
+    yield from engines.docker(room, few)
 
 
 def _push(room: Room, quick: bool) -> Iterator[Row]:
-    yield from pushed.large(room, GIBIBYTE, 1 if quick else 5)
+    yield from pushed.large(room, GIBIBYTE, 1 if quick else 3)
     yield from pushed.large(room, 2 * GIBIBYTE, 1 if quick else 3)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from tests.bench.load import Taken, rate, take
 from tests.bench.room import GIBIBYTE, MEBIBYTE, NAME, Room
 from tests.bench.servers import DebianRegistry, Nginx, NoraServer, Server, cpu_seconds, resident
 from tests.bench.tables import Row
+
+MANY = 100
+"""So many clients show what memory a server takes."""
 
 
 class Cached:
@@ -54,18 +58,30 @@ class Cached:
         return f"/v2/{NAME}/manifests/{self.manifest.digest}"
 
 
-def large(cached: Cached, clients: int, rounds: int) -> Iterator[Row]:
-    """Let some clients at once take a cached blob of 1 GiB."""
-    speed = Row(f"cached 1 GiB blob, {clients} at once", "GB/s in all", "more")
-    cost = Row(f"cached 1 GiB blob, {clients} at once", "CPU-s a GiB", "less")
+def large(cached: Cached, clients: int, rounds: int, size: int = GIBIBYTE) -> Iterator[Row]:
+    """Let some clients at once take a cached blob of 1 GiB, or its first `size` bytes; looks at memory as well."""
+    title = f"cached 1 GiB blob, {clients} at once"
+    if size < GIBIBYTE:
+        title += f", {size // MEBIBYTE} MiB each"
+    speed, cost = Row(title, "GB/s in all", "more"), Row(title, "CPU-s a GiB", "less")
+    idle, busy = (Row(f"{title}, largest process {when}", "MiB", "less") for when in ("before", "meanwhile"))
+    after = Row(f"{title}, largest process afterwards", "MiB", "less")
     for _ in range(rounds):
         for server in cached.all:
+            seen = [_largest(server)]
+            idle.add(server.name, seen[0])
             before = cpu_seconds(server)
-            taken = _take(server, cached.large.url, clients)
+            taken = _take(server, cached.large.url, clients, partial(_look, server, seen), size)
             speed.add(server.name, taken.bytes / taken.seconds / 1e9)
             cost.add(server.name, (cpu_seconds(server) - before) / (taken.bytes / GIBIBYTE))
+            busy.add(server.name, max(seen))
+            after.add(server.name, _largest(server))
     yield speed
     yield cost
+    if clients >= MANY:
+        yield idle
+        yield busy
+        yield after
 
 
 def small(cached: Cached, rounds: int, seconds: float) -> Iterator[Row]:
@@ -121,32 +137,22 @@ def beside_streams(cached: Cached, rounds: int, seconds: float) -> Iterator[Row]
     yield row
 
 
-def memory(cached: Cached, clients: int) -> Iterator[Row]:
-    """Tell the memory of the largest process: at rest, while clients take 1 GiB blobs, and afterwards."""
-    idle = Row("memory of the largest process, at rest", "MiB", "less")
-    busy = Row(f"memory of the largest process, {clients} clients on 1 GiB blobs", "MiB", "less")
-    after = Row("memory of the largest process, afterwards", "MiB", "less")
-    for server in cached.all:
-        idle.add(server.name, _largest(server))
-        busy.add(server.name, _most(server, cached.large.url, clients))
-        after.add(server.name, _largest(server))
-    yield idle
-    yield busy
-    yield after
-
-
 def _largest(server: Server) -> float:
     return max(resident(server)) / MEBIBYTE
 
 
-def _most(server: Server, path: str, clients: int) -> float:
-    seen: list[float] = []
-    _take(server, path, clients, lambda: seen.append(_largest(server)))
-    return max(seen, default=0.0)
+def _look(server: Server, seen: list[float]) -> None:
+    seen.append(_largest(server))
 
 
-def _take(server: Server, path: str, clients: int = 1, during: Callable[[], None] = lambda: None) -> Taken:
-    taken = take(server.port, path, clients, during)
+def _take(
+    server: Server,
+    path: str,
+    clients: int = 1,
+    during: Callable[[], None] = lambda: None,
+    size: int | None = None,
+) -> Taken:
+    taken = take(server.port, path, clients, during, size)
     if taken.failed:
         raise AssertionError(f"{server.name}: {taken.failed} of {clients} clients did not get all of {path}")
     return taken

@@ -93,9 +93,20 @@ class _Client:
         self.left -= count
 
 
-def take(port: int, path: str, clients: int = 1, during: Callable[[], None] = lambda: None) -> Taken:
-    """Let `clients` at once take the whole body at `path`. `during` is called now and then, a few times a second."""
-    head = (f"Host: 127.0.0.1:{port}", f"Accept: {MANIFEST}", "Connection: close")
+def take(
+    port: int,
+    path: str,
+    clients: int = 1,
+    during: Callable[[], None] = lambda: None,
+    size: int | None = None,
+) -> Taken:
+    """Let `clients` at once take the body at `path`, whole or its first `size` bytes.
+
+    `during` is called now and then, a few times a second.
+    """
+    head = [f"Host: 127.0.0.1:{port}", f"Accept: {MANIFEST}", "Connection: close"]
+    if size is not None:
+        head.append(f"Range: bytes=0-{size - 1}")
     request = "\r\n".join((f"GET {path} HTTP/1.1", *head, "", "")).encode()
     scratch = bytearray(_WINDOW)
     began = look = time.perf_counter()
