@@ -39,6 +39,7 @@ _PART_AGE = 86400.0
 _UPLOAD_AGE = 86400.0
 _SWEEP_INTERVAL = 3600.0
 _TOTALS_INTERVAL = 10.0
+_SUMS_INTERVAL = 5.0
 _LOCK_INTERVAL = 0.2
 
 
@@ -126,7 +127,11 @@ class Daemon:
             stamp=store.records.stamp,
         )
         self._certificate = Certificate(server, self._site, reactor)
-        self._chores = [LoopingCall(self._chore, store.count), LoopingCall(self._chore, self._sweep)]
+        self._chores = {
+            LoopingCall(self._chore, store.count): _TOTALS_INTERVAL,
+            LoopingCall(self._chore, self._sweep): _SWEEP_INTERVAL,
+            LoopingCall(self._chore, self._sum_up): _SUMS_INTERVAL,
+        }
 
     def start(self) -> Deferred[None]:
         """Take the store, open everything, listen."""
@@ -148,7 +153,7 @@ class Daemon:
             except OSError as error:
                 raise CannotStart(f"audit.path: {self._config.audit.path}: {error.strerror}") from error
             self._opened.append(self._audit.stop)
-        for chore, interval in zip(self._chores, (_TOTALS_INTERVAL, _SWEEP_INTERVAL), strict=True):
+        for chore, interval in self._chores.items():
             chore.clock = self._reactor
             chore.start(interval)
         server = self._config.server
@@ -204,6 +209,7 @@ class Daemon:
         await self._upstreams.close()
         await self._pushing.idle()
         await self._turns.idle()
+        await self._sum_up()
         while self._opened:
             await self._opened.pop()()
 
@@ -278,6 +284,10 @@ class Daemon:
             turns=self._turns,
             metrics=self._metrics,
         )
+
+    async def _sum_up(self) -> None:
+        """Have what was done lately added to the sums that the pages show."""
+        self._store.index.counted(self._metrics.tally.take())
 
     async def _sweep(self) -> None:
         swept = await self._store.parts.sweep(_PART_AGE)

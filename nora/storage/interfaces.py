@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from nora.oci import Descriptor, Digest, Hasher, Repository
 from nora.oci.listing import TagList, TagPage
+from nora.telemetry.sums import Sums
 
 R = TypeVar("R")
 
@@ -288,6 +289,19 @@ class Index(Protocol):
         """Count what is stored."""
 
 
+class History(Protocol):
+    """What was done when: the sums of each minute of a day, and of each hour of a month. It survives a restart."""
+
+    def counted(self, sums: Sums) -> None:
+        """Add to the sums of this minute, and of this hour; returns at once and never fails."""
+
+    async def sums(self, span: int, since: int) -> list[tuple[int, Sums]]:
+        """Tell, in order, the sums of the spans (`MINUTE` or `HOUR`) that begin at `since` or later, in all processes.
+
+        A span begins at a multiple of its length, in seconds since the epoch; a span of nothing is left out.
+        """
+
+
 @attrs.frozen
 class Written:
     """What a follower in any process sees of a part: one `fstat`."""
@@ -445,6 +459,7 @@ __all__ = [
     "Disk",
     "File",
     "Hasher",
+    "History",
     "Hosted",
     "Index",
     "ListSource",

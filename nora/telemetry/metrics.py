@@ -20,6 +20,9 @@ from prometheus_client import (
     generate_latest,
 )
 
+from nora.telemetry.exchanges import Exchanges
+from nora.telemetry.sums import Tally
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ENDPOINTS = (
     *("base", "catalog", "manifest", "blob", "upload", "tags", "referrers"),
@@ -33,12 +36,17 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """All metrics of one process, in `registry`. No method of it may be called from a signal handler."""
+    """All metrics of one process, in `registry`. No method of it may be called from a signal handler.
+
+    What the pages of NORA itself show is counted along: `tally`, `exchanges`.
+    """
 
     def __init__(self, registry: CollectorRegistry, version: str = "") -> None:
         # Without this every counter is accompanied by a `_created` gauge that nobody reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry
+        self.tally = Tally()
+        self.exchanges = Exchanges()
         self._pulls()
         self._answers()
         self._upstreams()
@@ -149,6 +157,7 @@ class Metrics:
         """Count a pull; `hit`: no body moved from upstream for it."""
         self._downloads.inc()
         (self._hits if hit else self._misses).inc()
+        self.tally.pulled(hit)
 
     def requested(
         self, method: str, endpoint: str, status: int | None, seconds: float, sent: int, received: int = 0
@@ -168,6 +177,7 @@ class Metrics:
                 self._request_children[key] = child
         child.inc()
         self._request_seconds.get(endpoint, self._request_seconds["other"]).observe(seconds)
+        self.tally.requested(endpoint, sent)
         if sent:
             self._sent.inc(sent)
         if received:
@@ -211,6 +221,7 @@ class Metrics:
         if timed is None:
             timed = self._seconds_children[upstream, kind] = self._asked_seconds.labels(upstream, kind)
         timed.observe(seconds)
+        self.exchanges.answered(upstream, outcome, seconds)
 
     def received(self, upstream: str, count: int) -> None:
         """Count `count` bytes of a body from an upstream."""
@@ -218,6 +229,7 @@ class Metrics:
         if child is None:
             child = self._received_children[upstream] = self._received.labels(upstream)
         child.inc(count)
+        self.tally.fetched(count)
 
     def token(self, upstream: str) -> None:
         """Count a token fetched for an upstream."""
@@ -263,6 +275,7 @@ class Metrics:
     def pushed(self, count: int) -> None:
         """Count `count` bytes of a blob that a client pushed."""
         self._pushed.inc(count)
+        self.tally.pushed(count)
 
     def watch_uploads(self, uploads: Callable[[], float]) -> None:
         """Ask this whenever metrics are read: open upload sessions."""
