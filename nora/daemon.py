@@ -29,11 +29,12 @@ from nora.pull.leading import Limits as FillLimits
 from nora.push.turns import Turns
 from nora.storage import StoreBusy
 from nora.storage.store import Store
-from nora.telemetry import AuditLog, Metrics
+from nora.telemetry import AuditLog, Metrics, Sums
 from nora.upstream.via import make_pseudonym
 from nora.upstreams import Configured, Upstreams
 from nora.web import Limits as SiteLimits
 from nora.web import Trusted, build_site, health
+from nora.web.ui import Sources
 
 _PART_AGE = 86400.0
 _UPLOAD_AGE = 86400.0
@@ -125,6 +126,7 @@ class Daemon:
                 max_connections=server.max_connections,
             ),
             stamp=store.records.stamp,
+            ui=self._ui() if config.ui.enabled else None,
         )
         self._certificate = Certificate(server, self._site, reactor)
         self._chores = {
@@ -302,6 +304,18 @@ class Daemon:
         doing = Deferred.fromCoroutine(work())
         doing.addErrback(lambda failure: self._log.failure("a chore failed", failure))
         return doing
+
+    def _ui(self) -> Sources:
+        return Sources(
+            health=self._health,
+            history=self._history,
+            exchanges=self._metrics.exchanges,
+            public_url=lambda: self._config.server.public_url,
+        )
+
+    async def _history(self, span: int, since: int) -> list[tuple[int, Sums]]:
+        await self._sum_up()
+        return await self._store.index.sums(span, since)
 
     async def _health(self) -> dict[str, object]:
         await self._store.count()

@@ -26,6 +26,7 @@ import nora
 from nora.concurrency import Waiters
 from nora.telemetry import AuditLog, Metrics
 from nora.web.forwarded import Trusted
+from nora.web.lately import LastPulls
 from nora.web.requests import RegistryRequest
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ class RegistrySite(Site):
         self.draining = False
         self.hot: Hot | None = None
         """What answers before anything else is asked."""
+        self.last_pulls = LastPulls()
         self._channels: set[RegistryChannel] = set()
         self._requests: set[RegistryRequest] = set()
         self._idle: Waiters[None] = Waiters()
