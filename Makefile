@@ -12,10 +12,10 @@ CHECK := $(VENV)/.installed-check
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check demo format clean programs
+.PHONY: help run test check demo screenshots format clean programs
 
 help: ## Tell what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(BASE) ## Install, and start NORA on 127.0.0.1:4000 with its store under ./data
 	$(BIN)/twistd -n --pidfile= nora $(if $(CONFIG),--config $(CONFIG))
@@ -36,6 +36,10 @@ check: $(CHECK) ## Lint, format, types, import rules
 demo: $(TEST) ## Show it without a network: an upstream, NORA, two pulls
 	@bash .ci/programs docker-registry skopeo
 	$(BIN)/python -m tests.demo
+
+screenshots: $(TEST) ## Take a picture of every page into docs/images
+	@bash .ci/programs docker-registry chromium chromedriver
+	$(BIN)/python -m tests.screenshots
 
 format: $(CHECK) ## Put the code into its format
 	$(BIN)/ruff check --fix --exit-zero --quiet .

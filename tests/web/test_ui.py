@@ -130,7 +130,7 @@ class PagesTests(UiTestCase):
         text = " ".join((await self.page("/ui/upstreams")).text.split())
         for word in (
             *("120 ms", "2.50 s", "<span>limited</span> <b>1</b>", "76, anew in 6 h at the latest"),
-            *("Passed over", "1 min ago", "next try in 12 s", "the connection was refused</bdi>, <time"),
+            *("Passed over", "for 1 min", "next try in 12 s", "the connection was refused</bdi>, <time"),
             *("Not asked yet", "never", "upstream quay is passed over"),
         ):
             self.assertIn(word, text)

@@ -76,11 +76,11 @@ def traffic(series: Series) -> Chart:
 
 
 def nice_count(most: float) -> float:
-    """Give the top of a scale for counts up to `most`: even, and 1, 2, 4, 6 or 8 times a power of ten."""
-    if most <= 2:
-        return 2.0
+    """Give the top of a scale for counts up to `most`: an even number with one digit and zeros, which can be halved."""
+    if most <= 10:
+        return max(2.0, 2.0 * math.ceil(most / 2))
     power = 10.0 ** math.floor(math.log10(most))
-    return next(top for top in (step * power for step in (2, 4, 6, 8, 10, 20)) if top >= most)
+    return next(top for top in (step * power for step in (*range(1, 11), 20)) if top >= most)
 
 
 def nice_size(most: float) -> float:

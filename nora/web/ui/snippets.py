@@ -58,11 +58,12 @@ def _docker(server: Server) -> Snippet:
     settings = {"registry-mirrors": [server.url]}
     if server.plain:
         settings["insecure-registries"] = [server.host]
+    lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in settings.items())
     return Snippet(
         "docker",
         "Docker",
         "/etc/docker/daemon.json",
-        json.dumps(settings, indent=2) + "\n",
+        f"{{\n{lines}\n}}\n",
         "sudo systemctl restart docker",
     )
 
@@ -106,7 +107,7 @@ def _kubernetes(server: Server) -> Snippet:
     return Snippet(
         "kubernetes",
         "Kubernetes",
-        "a shell on each node with containerd, whose config_path is /etc/containerd/certs.d",
+        "In a shell on each node, where containerd's config_path is /etc/containerd/certs.d",
         text,
         "crictl pull docker.io/library/nginx:latest",
     )

@@ -78,6 +78,11 @@ def ago(text: str, now: str) -> str:
     return f"{duration(_seconds(now) - _seconds(text))} ago"
 
 
+def since(text: str, now: str) -> str:
+    """Write for how long it has been so, from a moment up to `now`."""
+    return f"for {duration(_seconds(now) - _seconds(text))}"
+
+
 def ahead(text: str, now: str) -> str:
     """Write how long after `now` a moment is."""
     return f"in {duration(_seconds(text) - _seconds(now))}"

@@ -50,8 +50,9 @@ async function copy(source) {
   const selection = getSelection();
   selection.selectAllChildren(source);
   const done = document.execCommand("copy");
-  selection.removeAllRanges();
+  // What could not be copied stays selected, for the keyboard.
   if (!done) throw new Error("not copied");
+  selection.removeAllRanges();
 }
 
 const told = document.getElementById("told");
