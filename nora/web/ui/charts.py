@@ -79,7 +79,7 @@ def nice_count(most: float) -> float:
     """Give the top of a scale for counts up to `most`: an even number with one digit and zeros, which can be halved."""
     if most <= 10:
         return max(2.0, 2.0 * math.ceil(most / 2))
-    power = 10.0 ** math.floor(math.log10(most))
+    power = math.pow(10, math.floor(math.log10(most)))
     return next(top for top in (step * power for step in (*range(1, 11), 20)) if top >= most)
 
 
