@@ -12,7 +12,7 @@ CHECK := $(VENV)/.installed-check
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check demo screenshots format clean programs
+.PHONY: help run test check demo bench screenshots format clean programs
 
 help: ## Tell what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ check: $(CHECK) ## Lint, format, types, import rules
 demo: $(TEST) ## Show it without a network: an upstream, NORA, two pulls
 	@bash .ci/programs docker-registry skopeo
 	$(BIN)/python -m tests.demo
+
+bench: $(TEST) ## Measure NORA beside docker-registry and nginx; GROUPS="cached cold", WRITE=1 for docs/benchmarks.md
+	@bash .ci/programs docker-registry nginx wrk skopeo
+	$(BIN)/python -m tests.bench $(GROUPS) $(if $(WRITE),--write)
 
 screenshots: $(TEST) ## Take a picture of every page into docs/images
 	@bash .ci/programs docker-registry chromium chromedriver

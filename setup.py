@@ -68,6 +68,7 @@ setup(
             "hypothesis>=6.100,<7",
             "jsonschema>=4.23,<5",  # holds the answers of /api to their description
             "selenium>=4.25,<5",  # looks at the pages with a browser
+            "oras>=0.2.43,<0.3",  # pushes artifacts and attaches them, as its users do
             "setuptools>=77",  # the tests build a wheel
         ],
         # Exact: what a newer one of these says about unchanged code must not break a build.

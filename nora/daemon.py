@@ -1,11 +1,12 @@
 """The daemon: the composition root. A configuration goes in, everything that runs comes out.
 
 Only this module knows every room. What a configuration can change in a running daemon (upstreams, routing, freshness)
-is built by `_Policy` and swapped as a whole; the store, the fills and the listener stay.
+is built by `nora.policy` and swapped as a whole; the store, the fills and the listener stay.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -23,25 +24,26 @@ from nora.concurrency import Background, Waiters
 from nora.config import Config, needs_restart
 from nora.entrance import Entrance
 from nora.policy import Policy
-from nora.process import CannotReload, CannotStart, Sockets
+from nora.process import CannotReload, CannotStart, Crew, Place, Sockets, take_store
+from nora.process.crew import INTERVAL as TELL_INTERVAL
 from nora.pull.fills import Fills
 from nora.pull.leading import Limits as FillLimits
 from nora.push.turns import Turns
-from nora.storage import StoreBusy
 from nora.storage.store import Store
 from nora.telemetry import AuditLog, Metrics, Sums
 from nora.upstream.via import make_pseudonym
 from nora.upstreams import Configured, Upstreams
 from nora.web import Limits as SiteLimits
 from nora.web import Trusted, build_site, health
+from nora.web.together import together
 from nora.web.ui import Sources
 
 _PART_AGE = 86400.0
 _UPLOAD_AGE = 86400.0
 _SWEEP_INTERVAL = 3600.0
+_CLOSING_LOOKS = 20
 _TOTALS_INTERVAL = 10.0
 _SUMS_INTERVAL = 5.0
-_LOCK_INTERVAL = 0.2
 
 
 def build(
@@ -50,13 +52,15 @@ def build(
     sockets: Sockets,
     reread: Callable[[], Config],
     environ: Mapping[str, str] | None = None,
+    crew: Crew | None = None,
 ) -> Daemon:
     """Build the daemon of `config`; nothing is opened before its `start`.
 
-    `reread` reads the configuration again, raising `CannotReload`; `environ` names proxies. Raises `CannotStart` when
-    a file or a proxy that an upstream needs, or the certificate, cannot be used.
+    `reread` reads the configuration again, raising `CannotReload`; `environ` names proxies; `crew` is the workers that
+    this process is one of, none when it is alone. Raises `CannotStart` when a file or a proxy that an upstream needs,
+    or the certificate, cannot be used.
     """
-    return Daemon(config, reactor, sockets, reread, environ or {})
+    return Daemon(config, reactor, sockets, reread, environ or {}, crew or Crew(Place()))
 
 
 class Daemon:
@@ -71,14 +75,18 @@ class Daemon:
         sockets: Sockets,
         reread: Callable[[], Config],
         environ: Mapping[str, str],
+        crew: Crew,
     ) -> None:
         self._config = config
         self._reactor = reactor
         self._sockets = sockets
         self._reread = reread
         self._environ = environ
-        self._started_at = time.time()
-        self._pseudonym = make_pseudonym()
+        self._crew = crew
+        place = crew.place
+        self._born_at = time.time()
+        self._started_at = place.started_at or self._born_at
+        self._pseudonym = place.pseudonym or make_pseudonym()
         self._ready = False
         self._ports: list[IListeningPort] = []
         self._opened: list[Callable[[], Awaitable[None]]] = []
@@ -86,10 +94,14 @@ class Daemon:
         self._hurry: Waiters[None] = Waiters()
         self._hurried = False
         self._background = Background()
-        self._metrics = Metrics(CollectorRegistry(), __version__)
+        self._metrics = Metrics(CollectorRegistry(), __version__, place.directory)
+        if place.again:
+            self._metrics.restarted()
         self._store = store = Store(config.storage.path, reactor, config.docker.max_uploads)
         docker, server = config.docker, config.server
-        limits = FillLimits(docker.max_blob_size, docker.max_fills, docker.max_fills_per_upstream)
+        limits = FillLimits(
+            docker.max_blob_size, place.share(docker.max_fills), place.share(docker.max_fills_per_upstream)
+        )
         self._fills = Fills(
             store.parts, store.blobs, store.repositories, store.disk, reactor, limits, self._metrics
         )
@@ -123,17 +135,21 @@ class Daemon:
                 answer_timeout=docker.answer_timeout,
                 stall_timeout=server.stall_timeout,
                 header_timeout=server.header_timeout,
-                max_connections=server.max_connections,
+                max_connections=place.share(server.max_connections),
             ),
             stamp=store.records.stamp,
             ui=self._ui() if config.ui.enabled else None,
         )
         self._certificate = Certificate(server, self._site, reactor)
-        self._chores = {
-            LoopingCall(self._chore, store.count): _TOTALS_INTERVAL,
-            LoopingCall(self._chore, self._sweep): _SWEEP_INTERVAL,
-            LoopingCall(self._chore, self._sum_up): _SUMS_INTERVAL,
-        }
+        self._chores = [
+            (LoopingCall(self._chore, store.count), _TOTALS_INTERVAL),
+            (LoopingCall(self._chore, self._sum_up), _SUMS_INTERVAL),
+        ]
+        if place.number == 1:  # what one does for all
+            self._chores.append((LoopingCall(self._chore, self._sweep), _SWEEP_INTERVAL))
+        if place.shared:
+            self._chores.append((LoopingCall(self._chore, self._tell_crew), TELL_INTERVAL))
+        self._chores_end: list[Deferred[Any]] = []
 
     def start(self) -> Deferred[None]:
         """Take the store, open everything, listen."""
@@ -141,11 +157,14 @@ class Daemon:
 
     async def _start(self) -> None:
         _raise_descriptor_limit()
-        self._store.layout.prepare()
-        await self._take_store()
+        if self._crew.place.shared:
+            self._store.lock.inherit(self._crew.place.lock)
+        else:
+            self._store.layout.prepare()
+            await take_store(self._store.lock, self._reactor, self._config.server.drain_timeout)
         self._opened.append(self._store.leave)
         self._opened.append(self._store.stop)
-        await self._store.start()
+        await self._store.start(shared=self._crew.place.shared)
         self._entrance.prepare(self._config)
         self._opened.append(self._entrance.stop)
         self._entrance.start()
@@ -155,9 +174,9 @@ class Daemon:
             except OSError as error:
                 raise CannotStart(f"audit.path: {self._config.audit.path}: {error.strerror}") from error
             self._opened.append(self._audit.stop)
-        for chore, interval in self._chores.items():
+        for chore, interval in self._chores:
             chore.clock = self._reactor
-            chore.start(interval)
+            self._chores_end.append(chore.start(interval))
         server = self._config.server
         self._ports = self._sockets.listen(self._site, server.host, server.port, self._certificate.factory)
         for port in self._ports:
@@ -165,30 +184,6 @@ class Daemon:
         for upstream in self._config.docker.upstreams:
             self._log.info("upstream {url} for {namespace}", url=upstream.url, namespace=upstream.namespace)
         self._ready = True
-
-    async def _take_store(self) -> None:
-        """Wait for another daemon of this store to stop, for as long as a drain lasts."""
-        wait = self._config.server.drain_timeout
-        told = False
-        until = self._reactor.seconds() + wait
-        while True:
-            try:
-                self._store.lock.acquire(0)
-                return
-            except StoreBusy as error:
-                if self._reactor.seconds() >= until:
-                    raise CannotStart(
-                        str(StoreBusy(self._store.layout.daemon_lock, error.pid, wait))
-                    ) from None
-                if not told:
-                    told = True
-                    self._log.warn(
-                        "process {pid} has the store {path}; waiting up to {wait} s for it to stop",
-                        pid=error.pid,
-                        path=error.path,
-                        wait=wait,
-                    )
-            await deferLater(self._reactor, _LOCK_INTERVAL)
 
     def stop(self, deadline: float) -> Deferred[None]:
         """Stop listening, let what is in flight end for `deadline` seconds, abort the rest, close everything."""
@@ -202,10 +197,13 @@ class Daemon:
         self._site.drain()
         self._site.close_idle()
         await self._drained(deadline)
+        await self._closed()
         self._site.abort_all()
-        for chore in self._chores:
+        for chore, _ in self._chores:
             if chore.running:
                 chore.stop()
+        while self._chores_end:  # one that is at work needs the store to its end
+            await self._chores_end.pop()
         await self._fills.stop()
         self._background.cancel()
         await self._upstreams.close()
@@ -214,6 +212,13 @@ class Daemon:
         await self._sum_up()
         while self._opened:
             await self._opened.pop()()
+
+    async def _closed(self) -> None:
+        """Wait a moment for connections whose last answer went out: breaking one off takes what is not read yet."""
+        for _ in range(_CLOSING_LOOKS):
+            if self._hurried or self._site.in_flight or not self._site.connections:
+                return
+            await deferLater(self._reactor, 0.01)
 
     async def _drained(self, deadline: float) -> None:
         """Wait until no request is in flight, or `deadline` has passed, or there is a hurry."""
@@ -319,6 +324,25 @@ class Daemon:
 
     async def _health(self) -> dict[str, object]:
         await self._store.count()
+        place = self._crew.place
+        if not place.shared:
+            return self._state()
+        own = {**self._state(), **self._worker()}
+        return together(own, self._crew.others(), place.number, place.workers)
+
+    async def _tell_crew(self) -> None:
+        self._crew.tell({**self._state(), **self._worker()})
+
+    def _worker(self) -> dict[str, object]:
+        now = time.time()
+        return {
+            "worker": self._crew.place.number,
+            "pid": os.getpid(),
+            "served": round(now - self._born_at, 3),
+        }
+
+    def _state(self) -> dict[str, object]:
+        """Tell how this process is, as `/health` does."""
         return health.tell(
             time.time() - self._started_at,
             self._store.totals,

@@ -22,7 +22,7 @@ from nora.push.everything import EveryPush
 from nora.push.immutable import ImmutableTags
 from nora.push.manifests import ManifestPush
 from nora.push.mounts import Mounts
-from nora.push.sessions import PushObserver, Sessions
+from nora.push.sessions import Sessions
 from nora.push.targets import HostedTargets
 from nora.push.turns import Turns
 from nora.storage.store import Store
@@ -50,14 +50,13 @@ def build_hosting(
     privacy: Privacy,
     turns: Turns,
     background: Background,
-    observer: PushObserver,
 ) -> Hosting:
     """Put hosting together, beside the `proxied` pull and `lists`.
 
     `turns` and `background` outlive a reload: both must be idle before the store is closed, and are never cancelled.
     """
     immutable = ImmutableTags(docker.immutable_tags)
-    targets = HostedTargets(routing, store.names)
+    targets = HostedTargets(routing, store.names, store.holdings)
     mounts = Mounts(
         routing,
         targets,
@@ -75,7 +74,6 @@ def build_hosting(
         targets,
         mounts,
         background,
-        observer,
         docker.max_upload_size,
     )
     pushed = ManifestPush(

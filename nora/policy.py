@@ -66,7 +66,7 @@ class Policy:
         everyone = shared_namespaces(docker.upstreams, anonymous)
         privacy = Privacy(store.records, self.owners, anonymous, everyone, background, time.time)
         absences = Absences(reactor, docker.negative_ttl, metrics)
-        manifests = Manifests(store.blobs, store.repositories, store.index, background, absences)
+        manifests = Manifests(store.blobs, store.repositories, store.index, store.locks, background, absences)
         pull = self._pull(docker, manifests, absences, fills)
         discovery = self._discovery(docker, manifests, absences)
         hosting = build_hosting(
@@ -79,7 +79,6 @@ class Policy:
             privacy,
             turns,
             pushing,
-            metrics,
         )
         self.backend = Backend(
             routing,

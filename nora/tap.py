@@ -62,8 +62,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor as installed  # noqa: PLC0415
 
     from nora.config import ConfigError  # noqa: PLC0415
-    from nora.daemon import build  # noqa: PLC0415
     from nora.process import (  # noqa: PLC0415
+        Application,
         CannotReload,
         CannotStart,
         Logs,
@@ -72,6 +72,7 @@ def makeService(options: Options) -> IService:
         from_environment,
         inherited,
         initial_environment,
+        usable_cores,
     )
 
     reactor: Any = installed  # zope's interfaces and our protocols name the same methods
@@ -84,14 +85,23 @@ def makeService(options: Options) -> IService:
 
     config = options.configuration
     stream, path = log_target(options.parent or {}, sys.stdout)
-    sockets = Sockets(reactor, inherited(initial_environment(), os.environ))
-    try:
-        daemon = build(config, reactor, sockets, reread, os.environ)
-    except CannotStart as error:
-        sys.stderr.write(f"nora: {error}\n")
-        raise SystemExit(EX_CONFIG) from None
+    descriptors = inherited(initial_environment(), os.environ)
+    workers = config.server.workers or usable_cores()
+    application: Application
+    if workers > 1:
+        from nora.parent import build_parent  # noqa: PLC0415
+
+        application = build_parent(config, reactor, descriptors, reread, os.environ, workers, path)
+    else:
+        from nora.daemon import build  # noqa: PLC0415
+
+        try:
+            application = build(config, reactor, Sockets(reactor, descriptors), reread, os.environ)
+        except CannotStart as error:
+            sys.stderr.write(f"nora: {error}\n")
+            raise SystemExit(EX_CONFIG) from None
     return NoraService(
-        daemon,
+        application,
         reactor,
         from_environment(os.environ),
         drain_timeout=config.server.drain_timeout,

@@ -66,15 +66,19 @@ class File:
         self._looked_at = seconds()
         self._reading = False
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look whether it has changed."""
+        return not self._reading and self._seconds() - self._looked_at >= _LOOK_INTERVAL
+
     async def renew(self) -> bool:
         """Read it again when it has changed; tells whether there are new users now.
 
         While one caller reads, the others go on with what is there. A file that is broken changes nothing.
         """
-        now = self._seconds()
-        if self._reading or now - self._looked_at < _LOOK_INTERVAL:
+        if not self.due:
             return False
-        self._looked_at = now
+        self._looked_at = self._seconds()
         stamp = htpasswd.stamp(self._path)
         if stamp == self._stamp:
             return False
@@ -132,6 +136,11 @@ class Passwords:
             if hmac.compare_digest(given, hashed):
                 found = user
         return found
+
+    @property
+    def due(self) -> bool:
+        """Whether `renew` would look at the htpasswd file: the users may not be those of now."""
+        return self._file is not None and self._file.due
 
     async def renew(self) -> None:
         """Take over a new htpasswd file."""

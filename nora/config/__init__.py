@@ -5,7 +5,7 @@ from nora.config.auth import AuthConfig, TokenConfig
 from nora.config.docker import DockerConfig
 from nora.config.mistakes import ConfigError, Mistake
 from nora.config.reading import find_path, load
-from nora.config.restart import needs_restart
+from nora.config.restart import needs_restart, taken_over
 from nora.config.secret import Secret
 from nora.config.upstream import UpstreamConfig
 from nora.config.values import AuditConfig, Config, LogConfig, ServerConfig, StorageConfig
@@ -30,4 +30,5 @@ __all__ = [
     "find_path",
     "load",
     "needs_restart",
+    "taken_over",
 ]

@@ -62,7 +62,8 @@ class AuthConfig:
         metadata=key(
             kinds.Maybe(texts.Path()),
             "A file of users and the bcrypt of their passwords, as `htpasswd -B` writes it. It is read again when it "
-            "changes; a new one that cannot be used is told in the log, and the old users stay.",
+            "changes, and who is gone from it is gone with its tokens; a new one that cannot be used is told in the "
+            "log, and the old users stay.",
             example="/etc/nora/users",
         ),
     )

@@ -180,7 +180,8 @@ class DockerConfig:
         metadata=key(
             kinds.Several(texts.Pattern()),
             "Repositories that are hosted here and never asked for upstream, pushed yet or not. `*` stands for "
-            "any characters.",
+            "any characters. Other names can be pushed to as well, but not those under `library/`, nor those by which "
+            "something can be pulled that is cached from an upstream: a push would hide it from everyone.",
             example=["team/*", "tools"],
         ),
     )
@@ -207,8 +208,10 @@ class DockerConfig:
         metadata=key(
             kinds.Choice(("loopback", "always", "never")),
             'Who may push while nobody can log in, that is without `[auth]`: "loopback" programs on this machine that '
-            'reach it by a loopback name and through no proxy, "always" everybody, "never" nobody. With `[auth]` the '
-            "rules of `[[access]]` say who may, and this key says nothing.",
+            'reach it by a loopback name, over HTTP/1.1 and through no proxy, "always" everybody, "never" nobody. A '
+            "proxy on this machine that says nothing of itself and speaks HTTP/1.1 cannot be told from such a program: "
+            'with one before NORA, set `[auth]`, or "never". With `[auth]` the rules of `[[access]]` say who may, and '
+            "this key says nothing.",
             example="never",
         ),
     )

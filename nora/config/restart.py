@@ -38,6 +38,17 @@ _RELOADED = {
 """The keys that a running daemon takes over; the others need a restart."""
 
 
+def taken_over(running: Config, new: Config) -> Config:
+    """Give the configuration that a daemon with `running` has after it has read `new`."""
+    sections = {
+        section: attrs.evolve(
+            getattr(running, section), **{key: getattr(getattr(new, section), key) for key in sorted(keys)}
+        )
+        for section, keys in _RELOADED.items()
+    }
+    return attrs.evolve(running, **sections)
+
+
 def needs_restart(old: Config, new: Config) -> list[str]:
     """List the keys, as `section.key`, that differ and that a running daemon does not take over.
 

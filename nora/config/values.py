@@ -53,6 +53,15 @@ class ServerConfig:
             example=["nora:4000", "mirror.internal"],
         ),
     )
+    workers: int = attrs.field(
+        default=1,
+        metadata=key(
+            kinds.count(0, 64),
+            "How many processes serve the store together. 0 means one for each processor core that this server may "
+            "use. Of several each has its share of `max_connections`, `max_fills` and `max_fills_per_upstream`.",
+            example=2,
+        ),
+    )
     tls_certificate: str | None = attrs.field(
         default=None,
         metadata=key(

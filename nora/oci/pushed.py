@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import attrs
 
@@ -25,6 +25,8 @@ from nora.oci.manifest import (
 
 MAX_PUSHED_CHILDREN = 10_000
 """Descriptors in one pushed manifest; docker stops at 127 layers."""
+_MOST_PARTS = 200_000
+"""Brackets and commas in a document. Each may cost a hundred bytes of memory, and a document has room for millions."""
 _MAX_TEXT = 255
 """Characters of a media type (RFC 6838 section 4.2: 127 for each half)."""
 _MAX_DIGITS = 100
@@ -151,6 +153,8 @@ def lists(body: bytes, digest: Digest) -> bool:
 
 
 def _parse(body: bytes) -> Mapping[str, Any]:
+    if sum(map(body.count, (b"{", b"[", b","))) > _MOST_PARTS:
+        raise InvalidManifest("the manifest has more parts than anything has")
     try:
         document = json.loads(
             body.decode("utf-8"),
@@ -185,13 +189,18 @@ def _refuse(name: str) -> None:
 def _check_texts(document: Mapping[str, Any]) -> None:
     """Check what a referrer is listed with."""
     kind = document.get("artifactType")
-    if kind is not None and (not isinstance(kind, str) or len(kind) > _MAX_TEXT):
+    if kind is not None and not _is_type(kind):
         raise InvalidManifest("the manifest's artifactType is not a media type")
     notes = document.get("annotations")
     if notes is None:
         return
     if not isinstance(notes, dict) or not all(isinstance(value, str) for value in notes.values()):
         raise InvalidManifest("the manifest's annotations are not texts")
+
+
+def _is_type(value: object) -> TypeGuard[str]:
+    """Tell whether a value may be a media type: no more is asked of it than that it can be told in any header."""
+    return isinstance(value, str) and len(value) <= _MAX_TEXT and value.isascii() and value.isprintable()
 
 
 def _required(value: object) -> tuple[Descriptor, ...]:
@@ -211,7 +220,7 @@ def _descriptor(item: object) -> tuple[Descriptor, bool]:
     size, name, kind, urls = (item.get(field) for field in ("size", "digest", "mediaType", "urls"))
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_SIZE:
         raise InvalidManifest("the manifest lists a descriptor without a size, or of one that nothing has")
-    if not isinstance(kind, str) or not kind or len(kind) > _MAX_TEXT or not isinstance(name, str):
+    if not kind or not _is_type(kind) or not isinstance(name, str):
         raise InvalidManifest("the manifest lists a descriptor without mediaType or digest")
     try:
         digest = Digest.parse(name)

@@ -10,6 +10,9 @@ from twisted.internet.defer import Deferred
 class CannotStart(Exception):
     """The daemon cannot start, for a reason that an administrator can act on. The message is one line for them."""
 
+    status = 1
+    """The exit status of the process."""
+
 
 class CannotReload(Exception):
     """The new configuration is refused, and the old one stays. `lines` tells each mistake."""
@@ -39,10 +42,11 @@ class Application(Protocol):
     def hurry(self) -> None:
         """End the waiting of a running `stop` now: what is still in flight is aborted."""
 
-    def reload(self) -> None:
+    def reload(self) -> Deferred[None] | None:
         """Read the configuration again and take over what can change in a running daemon.
 
-        Raises `CannotReload` when it is refused; then nothing has changed.
+        Raises, or fails with, `CannotReload` when it is refused; then nothing has changed. It is not called again
+        before it has ended.
         """
 
     def reopen_logs(self) -> None:

@@ -16,8 +16,8 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 
+from nora.process.adopted import ACCEPTS, InheritedPort
 from nora.process.interfaces import CannotStart
-from nora.process.unix import InheritedUnixPort
 
 BACKLOG = 1024
 """Connections that may wait to be accepted. Twisted's own 50 is what one node starting its pods fills."""
@@ -70,13 +70,26 @@ def inherited(initial: Mapping[str, str], environ: MutableMapping[str, str]) -> 
 
 
 class Sockets:
-    """Where the daemon listens: on `descriptors` that it inherited, else on an address that it binds."""
+    """Where the daemon listens: on `descriptors` that it inherited, else on an address that it binds.
+
+    Those that are `shared` with other processes are emptied one connection at a time, so that each gets some. Those
+    that are `ours` may still have to be told to listen.
+    """
 
     _log = Logger()
 
-    def __init__(self, reactor: ListeningReactor, descriptors: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        reactor: ListeningReactor,
+        descriptors: Sequence[int] = (),
+        *,
+        shared: bool = False,
+        ours: bool = False,
+    ) -> None:
         self._reactor = reactor
         self._descriptors = tuple(descriptors)
+        self._shared = shared
+        self._ours = ours
 
     def listen(
         self, factory: IProtocolFactory, host: str, port: int, tls: IProtocolFactory | None = None
@@ -113,13 +126,17 @@ class Sockets:
     def _adopt(self, factory: IProtocolFactory, tcp: IProtocolFactory, descriptor: int) -> IListeningPort:
         try:
             with socket.socket(fileno=descriptor) as inherited_socket:
+                if self._ours:
+                    inherited_socket.listen(BACKLOG)
                 if not _listens(inherited_socket):
                     raise CannotStart(f"inherited descriptor {descriptor} is no listening stream socket")
                 inherited_socket.setblocking(False)
                 # Both ways duplicate it; ours closes at the end of the block.
                 adopted: IListeningPort
-                if inherited_socket.family == socket.AF_UNIX:
-                    adopted = InheritedUnixPort(self._reactor, inherited_socket, factory)
+                if self._shared or inherited_socket.family == socket.AF_UNIX:
+                    accepts = 1 if self._shared else ACCEPTS
+                    served = factory if inherited_socket.family == socket.AF_UNIX else tcp
+                    adopted = InheritedPort(self._reactor, inherited_socket, served, accepts)
                     adopted.startListening()
                 else:
                     adopted = self._reactor.adoptStreamPort(descriptor, inherited_socket.family, tcp)

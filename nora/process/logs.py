@@ -26,8 +26,11 @@ FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warn", "error", "critical")
 
 
-def text_line(event: LogEvent) -> str:
-    """Write an event as text: UTC time, level, logger, message, and the traceback on indented lines after it."""
+def text_line(event: LogEvent, worker: int | None = None) -> str:
+    """Write an event as text: UTC time, level, logger, message, and the traceback on indented lines after it.
+
+    `worker` is named before the logger.
+    """
     level = event.get("log_level")
     name = level.name if level is not None else "info"
     text = eventAsText(event, includeTimestamp=False, includeSystem=False)
@@ -35,17 +38,18 @@ def text_line(event: LogEvent) -> str:
         return ""
     when = formatTime(event.get("log_time"), timeFormat="%Y-%m-%dT%H:%M:%S%z")
     indented = text.replace("\n", "\n\t")
-    return f"{when} {name:<8} {event.get('log_namespace', '-')}: {indented}\n"
+    who = "" if worker is None else f"worker {worker} "
+    return f"{when} {name:<8} {who}{event.get('log_namespace', '-')}: {indented}\n"
 
 
-def json_line(event: LogEvent) -> str:
-    """Write an event as one JSON object: `time` (UTC), `level`, `logger`, `message` and perhaps `traceback`."""
+def json_line(event: LogEvent, worker: int | None = None) -> str:
+    """Write an event as one JSON object: `time` (UTC), `level`, `logger`, `message`; perhaps `worker`, `traceback`."""
     level = event.get("log_level")
     message = formatEvent(event)
     failure = event.get("log_failure")
     if not message and failure is None:
         return ""
-    line = {
+    line: dict[str, object] = {
         "time": datetime.fromtimestamp(event.get("log_time", 0.0), timezone.utc).isoformat(
             timespec="milliseconds"
         ),
@@ -53,6 +57,8 @@ def json_line(event: LogEvent) -> str:
         "logger": event.get("log_namespace", "-"),
         "message": message,
     }
+    if worker is not None:
+        line["worker"] = worker
     if failure is not None:
         line["traceback"] = failure.getTraceback()
     return json.dumps(line, ensure_ascii=False) + "\n"
@@ -60,12 +66,13 @@ def json_line(event: LogEvent) -> str:
 
 @implementer(ILogObserver)
 class _Writer:
-    def __init__(self, json_lines: bool, stream: TextIO) -> None:
+    def __init__(self, json_lines: bool, stream: TextIO, worker: int | None) -> None:
         self._line = json_line if json_lines else text_line
+        self._worker = worker
         self.stream = stream
 
     def __call__(self, event: LogEvent) -> None:
-        line = self._line(event)
+        line = self._line(event, self._worker)
         if line:
             self.stream.write(line)
             self.stream.flush()
@@ -86,12 +93,15 @@ class _Threshold:
 class Logs:
     """Where the log goes and how: `format` is one of FORMATS, `level` (the lowest that is kept) one of LEVELS.
 
-    It goes to the file at `path`, or to `stream` when there is no path.
+    It goes to the file at `path`, or to `stream` when there is no path. Of several processes that log there, `worker`
+    is the number of this one.
     """
 
-    def __init__(self, format: str, level: str, stream: TextIO, path: str | None = None) -> None:
+    def __init__(
+        self, format: str, level: str, stream: TextIO, path: str | None = None, worker: int | None = None
+    ) -> None:
         self._path = path
-        self._writer = _Writer(format == "json", stream if path is None else _opened(path))
+        self._writer = _Writer(format == "json", stream if path is None else _opened(path), worker)
         self.observer: ILogObserver = FilteringLogObserver(self._writer, [_Threshold(level)])
         """What twistd's application observes the log with."""
 

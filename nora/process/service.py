@@ -66,7 +66,10 @@ def _leave(status: int) -> None:
 
 
 class NoraService(Service):
-    """One daemon in one process. `drain_timeout` is in seconds."""
+    """One daemon in one process. `drain_timeout` is in seconds.
+
+    One that is `led` hears from its parent what it is to do: of signals, SIGTERM alone counts.
+    """
 
     name = "nora"
     _log = Logger()
@@ -80,6 +83,7 @@ class NoraService(Service):
         drain_timeout: float,
         logs: Logs | None = None,
         exit_with: Callable[[int], None] = exit_with,
+        led: bool = False,
     ) -> None:
         self._application = application
         self._reactor = reactor
@@ -87,9 +91,13 @@ class NoraService(Service):
         self._drain_timeout = drain_timeout
         self._logs = logs
         self._exit_with = exit_with
-        self._requests = Signals(reactor, {signal.SIGHUP: self.reload, signal.SIGUSR1: self.reopen_logs})
-        self._ends = Signals(reactor, {signal.SIGTERM: self._end, signal.SIGINT: self._end})
+        requests = {signal.SIGHUP: self.reload, signal.SIGUSR1: self.reopen_logs}
+        ends = (signal.SIGTERM,) if led else (signal.SIGTERM, signal.SIGINT)
+        self._requests = Signals(reactor, {} if led else requests)
+        self._ends = Signals(reactor, dict.fromkeys(ends, self._end))
         self._starting: Deferred[None] | None = None
+        self._reloading = False
+        self._reload_again = False
         self._serving = False
         self._stopping = False
         self._watchdog: LoopingCall | None = None
@@ -134,17 +142,33 @@ class NoraService(Service):
         if not self._serving:
             self._log.info("the configuration is not read again: the daemon is starting or stopping")
             return
+        if self._reloading:
+            self._reload_again = True
+            return
+        self._reloading = True
         self._notifier.reloading()
-        try:
-            self._application.reload()
-        except CannotReload as refused:
-            for line in refused.lines:
+        reloading: Deferred[None] = maybeDeferred(self._application.reload)  # type: ignore[call-overload]
+        reloading.addCallbacks(self._reloaded, self._reload_failed)
+        reloading.addBoth(self._reload_ended)
+
+    def _reloaded(self, _: None) -> None:
+        self._log.info("the configuration was read again")
+
+    def _reload_failed(self, failure: Failure) -> None:
+        if isinstance(failure.value, CannotReload):
+            for line in failure.value.lines:
                 self._log.error("the new configuration is refused: {line}", line=line)
-        except Exception:
-            self._log.failure("the configuration could not be read again")
         else:
-            self._log.info("the configuration was read again")
+            self._log.failure("the configuration could not be read again", failure)
+
+    def _reload_ended(self, _: None) -> None:
+        self._reloading = False
+        if not self._serving:
+            return
         self._notifier.ready()
+        if self._reload_again:
+            self._reload_again = False
+            self.reload()
 
     def reopen_logs(self) -> None:
         """Reopen every log file; what goes wrong is logged."""
@@ -175,7 +199,7 @@ class NoraService(Service):
         else:
             self._log.failure("NORA cannot start", failure)
         self._notifier.status(f"cannot start: {failure.value}")
-        self._exit_with(1)
+        self._exit_with(getattr(failure.value, "status", 1))
         self._reactor.callWhenRunning(self._stop_reactor)
 
     def _tick(self) -> None:

@@ -34,6 +34,8 @@ _PARTIAL_WRITES = 0x1
 """OpenSSL's SSL_MODE_ENABLE_PARTIAL_WRITE, for which pyOpenSSL has no name: a write ends after its first 16 KiB."""
 _OVERHEAD = 16 * 1024
 """More than what encryption adds to one write."""
+_SEND_LIMIT = 512 * 1024
+"""The most bytes of one call to send; Twisted's own is 128 KiB."""
 _HANDSHAKE = 0x16
 """The first byte of a client that speaks TLS (RFC 8446 section 5.1)."""
 _NOT_HTTP = (
@@ -142,6 +144,11 @@ class _Transport(BufferingTLSTransport):
     _began = False
     _clear = False
 
+    def makeConnection(self, transport: Any) -> None:
+        """Begin. What was encrypted at one go also goes to the socket at one go, where it has the room."""
+        transport.SEND_LIMIT = _SEND_LIMIT
+        super().makeConnection(transport)
+
     def dataReceived(self, bytes: bytes) -> None:
         """Take bytes; tell a client that begins in clear text what this port speaks."""
         if not self._began and bytes:
@@ -170,9 +177,14 @@ class _Transport(BufferingTLSTransport):
         except SSL.Error:
             self._tlsShutdownFinished(Failure())
         else:
-            with suppress(SSL.WantReadError):
-                while True:
-                    self.transport.write(self._tlsConnection.bio_read(len(bytes) + _OVERHEAD))
+            self._flush(len(bytes) + _OVERHEAD)
+
+    def _flush(self, size: int) -> None:
+        """Hand on what is encrypted. A piece of less than `size` was the last one: asking again would cost as much."""
+        with suppress(SSL.WantReadError):
+            while len(piece := self._tlsConnection.bio_read(size)) == size:
+                self.transport.write(piece)
+            self.transport.write(piece)
 
     def _shutdownTLS(self) -> None:
         """Say goodbye and close. Twisted would wait for the peer's goodbye, for ever if there comes none.

@@ -11,9 +11,12 @@ from nora.oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Manifest, Reference,
 from nora.oci.errors import ManifestUnknown, NoSpace
 from nora.pull.absences import Absences
 from nora.pull.interfaces import Answer
-from nora.storage.interfaces import Blobs, Index, Repositories
+from nora.storage.interfaces import Blobs, Index, Locks, Repositories
 from nora.upstream.chain import Found, first
 from nora.upstream.interfaces import Candidate
+
+ELSEWHERE = 5.0
+"""How many seconds a fetch waits for another process that fetches the same; then it goes its own way."""
 
 Key = tuple[Reference, tuple[Candidate, ...]]
 
@@ -28,12 +31,14 @@ class Manifests:
         blobs: Blobs,
         repositories: Repositories,
         index: Index,
+        locks: Locks,
         background: Background,
         absences: Absences,
     ) -> None:
         self._blobs = blobs
         self._repositories = repositories
         self._index = index
+        self._locks = locks
         self._absences = absences
         self._fetching: SingleFlight[Key, Found[Manifest]] = SingleFlight(background)
         self._describing: SingleFlight[tuple[Reference, tuple[Candidate, ...], bool], Found[Descriptor]] = (
@@ -78,6 +83,22 @@ class Manifests:
         return found, await self.has(found.candidate.repository, found.value.digest) is not None
 
     async def _fetch(self, reference: Reference, candidates: tuple[Candidate, ...]) -> Found[Manifest]:
+        """Fetch it; what has a digest, in one process at a time, for another may just have stored it."""
+        if not isinstance(reference, Digest) or not candidates:
+            return await self._ask_for(reference, candidates)
+        lock = await self._locks.hold(f"manifest:{candidates[0].repository}:{reference}", ELSEWHERE)
+        try:
+            for candidate in candidates:
+                stored = await self.read(candidate.repository, reference)
+                if stored is not None and stored.body is not None:
+                    manifest = Manifest.verify(stored.body, stored.descriptor.media_type, reference)
+                    return Found(manifest, candidate, ())
+            return await self._ask_for(reference, candidates)
+        finally:
+            if lock is not None:
+                lock.release()
+
+    async def _ask_for(self, reference: Reference, candidates: tuple[Candidate, ...]) -> Found[Manifest]:
         async def ask(candidate: Candidate) -> Manifest:
             return await candidate.upstream.manifest(candidate.repository.name, reference)
 

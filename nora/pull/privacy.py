@@ -5,8 +5,9 @@ that fails the repository is private, and a record says so: it is read before an
 stored or growing, and it outlives the credential. Only an anonymous HEAD that succeeds makes it public; both are asked
 again each day, behind the answers.
 
-A namespace where a credential was ever used bears a mark, so that upstreams that never had one cost nothing here: one
-look at the mark for each namespace of the configuration, and no request.
+A namespace where a credential was ever used bears a mark, so that upstreams that never had one cost next to nothing
+here: one look for the mark, and no request. A mark stays for ever, so it is remembered; that there is none is not,
+because another process may have been told of a credential first.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Privacy:
         self._shared = frozenset(shared)
         self._background = background
         self._now = now
-        self._marked: dict[str, bool] = {}
+        self._marked: set[str] = set()
         self._attempts: dict[Repository, float] = {}
         self._judging: SingleFlight[Repository, bool] = SingleFlight(background)
 
@@ -132,7 +133,7 @@ class Privacy:
         """Tell whether the client may know of a stored `repository`, from what is recorded alone."""
         if (
             self._opens(repository, rights)
-            or await self._records.get(credential_key(repository.namespace)) is None
+            or self._records.stamp(credential_key(repository.namespace)) is None
         ):
             return True
         known = await self._recorded(repository)
@@ -159,23 +160,22 @@ class Privacy:
             for candidate in route.candidates
             if candidate.repository.namespace == namespace
         )
-        marked = self._marked.get(namespace)
-        if marked is None:
-            marked = await self._records.get(credential_key(namespace)) is not None
-            self._marked[namespace] = marked
+        marked = namespace in self._marked or self._records.stamp(credential_key(namespace)) is not None
         if used and not marked:
             try:
                 await self._records.put(credential_key(namespace), {"since": self._now()})
-                self._marked[namespace] = True
+                marked = True
             except (OSError, NoSpace) as error:
                 self._log.error(
                     "the mark of {namespace} is not stored: {error}", namespace=namespace, error=error
                 )
+        if marked:
+            self._marked.add(namespace)
         return used or marked
 
     async def _is_barred(self, repository: Repository, rights: Rights) -> bool:
         """Tell whether a record says that the client may not read `repository`; one that is old may be wrong."""
-        if self._opens(repository, rights) or not self._marked.get(repository.namespace):
+        if self._opens(repository, rights) or repository.namespace not in self._marked:
             return False
         known = await self._recorded(repository)
         return known is not None and known[0] and not self._is_due(repository, known[1])

@@ -25,7 +25,7 @@ from nora.oci import Descriptor, Repository, Tag
 from nora.oci.errors import ManifestUnknown, NoraError, NoSpace
 from nora.pull.freshness import Forgotten, Freshness
 from nora.pull.interfaces import Answer, Cached, Served
-from nora.pull.manifests import Manifests
+from nora.pull.manifests import ELSEWHERE, Manifests
 from nora.pull.owners import Owners
 from nora.storage import witness
 from nora.storage.interfaces import Lock, Locks, Repositories, TagRecord
@@ -67,6 +67,7 @@ class Tags:
         self._now = now
         self._freshness = freshness
         self._checking: SingleFlight[tuple[Repository, str], Served[Descriptor]] = SingleFlight(background)
+        self._fetching: SingleFlight[tuple[Route, str], Served[Answer]] = SingleFlight(background)
 
     async def get(self, route: Route, tag: Tag) -> Served[Answer]:
         """Give the manifest that `tag` names now; raises what the upstreams' outcomes come to."""
@@ -82,6 +83,24 @@ class Tags:
                 return attrs.evolve(served, content=answer)  # type: ignore[arg-type, return-value]
         if not candidates:
             raise ManifestUnknown("not stored, and no upstream to ask")
+        return await self._fetching.run((route, tag.name), lambda: self._fetch(route, tag, candidates))
+
+    async def _fetch(self, route: Route, tag: Tag, candidates: tuple[Candidate, ...]) -> Served[Answer]:
+        """Fetch what `tag` names, in one process at a time: what another fetched meanwhile is served as it is."""
+        began = self._now()
+        lock: Lock | None = await self._locks.hold(f"tag:{candidates[0].repository}:{tag}", ELSEWHERE)
+        try:
+            _, known = await self._look(route, tag)
+            if known is not None and known.stored and known.record.checked_at > began:
+                answer = await self._manifests.read(known.repository, known.record.descriptor.digest)
+                if answer is not None:
+                    return Served(answer, known.repository, Cached.HIT, known.record.upstream)
+            return await self._ask_for(route, tag, candidates)
+        finally:
+            if lock is not None:
+                lock.release()
+
+    async def _ask_for(self, route: Route, tag: Tag, candidates: tuple[Candidate, ...]) -> Served[Answer]:
         found, stored = await self._manifests.fetch(candidates, tag)
         await self._remember(route, tag, found, found.value.descriptor)
         candidate = found.candidate

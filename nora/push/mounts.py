@@ -123,7 +123,7 @@ class Mounts:
         """Tell whether the source is surely not private to this client; see `nora.pull.privacy`."""
         if source.namespace == LOCAL or rights.private:
             return True
-        if await self._records.get(credential_key(source.namespace)) is None:
+        if self._records.stamp(credential_key(source.namespace)) is None:
             return True
         known = await self._records.get(private_key(source))
         return known is not None and known.value.get("private") is False

@@ -11,7 +11,7 @@ what is not there.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -19,6 +19,7 @@ from nora.access import Rights
 from nora.concurrency import Background, Pump, SingleFlight
 from nora.oci import Digest, Repository
 from nora.oci.errors import (
+    Broken,
     InvalidDigest,
     InvalidSize,
     Overloaded,
@@ -36,13 +37,6 @@ _WAIT = 300.0
 """Seconds that a push waits for another of the same blob, which may have much to sync."""
 
 
-class PushObserver(Protocol):
-    """Hears of bytes that clients push."""
-
-    def pushed(self, count: int) -> None:
-        """`count` bytes of a blob were written."""
-
-
 class Sessions:
     """The part of `nora.push.interfaces.Push` that is about blobs."""
 
@@ -54,7 +48,6 @@ class Sessions:
         targets: Targets,
         mounts: Mounts,
         background: Background,
-        observer: PushObserver,
         max_size: int,
     ) -> None:
         """`background` must come to its end by itself, and never be cancelled. A blob has at most `max_size` bytes."""
@@ -63,7 +56,6 @@ class Sessions:
         self._locks = locks
         self._targets = targets
         self._mounts = mounts
-        self._observer = observer
         self._max_size = max_size
         self._working: SingleFlight[object, Any] = SingleFlight(background)
 
@@ -191,7 +183,7 @@ class Sessions:
                     "the body is not as long as its range", {"range": past - first, "body": expected}
                 )
             expected = past - first
-        incoming = _Incoming(upload, expected, self._max_size, self._observer)
+        incoming = _Incoming(upload, expected, self._max_size)
         try:
             if expected is not None:
                 incoming.check(expected)
@@ -201,8 +193,8 @@ class Sessions:
         except RequestTooLarge:
             await upload.discard()
             raise
-        except Exception:
-            if span is not None or incoming.refused:
+        except Exception as error:
+            if span is not None or incoming.refused or not isinstance(error, Broken):
                 await upload.truncate(start)
             raise
 
@@ -230,14 +222,13 @@ class Sessions:
 class _Incoming:
     """One body on its way into an upload, held to its bounds."""
 
-    def __init__(self, upload: Upload, expected: int | None, max_size: int, observer: PushObserver) -> None:
+    def __init__(self, upload: Upload, expected: int | None, max_size: int) -> None:
         self.refused = False
         """Nothing of the body counts, for a reason of ours."""
         self._upload = upload
         self._start = upload.size
         self._expected = expected
         self._max_size = max_size
-        self._observer = observer
 
     def check(self, count: int) -> None:
         """Raise `RequestTooLarge` when the upload cannot have `count` bytes more than at the start."""
@@ -268,4 +259,3 @@ class _Incoming:
             await self._upload.append(chunks)
         except Exception as error:
             raise self.refuse(error) from None
-        self._observer.pushed(count)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, DeferredSemaphore, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from nora.concurrency import Waiters
+from nora.storage.residence import Residence, bring
 
 R = TypeVar("R")
 
@@ -23,7 +24,10 @@ class DiskStopped(RuntimeError):
 
 
 class ThreadedDisk:
-    """Blocking work in up to `threads` threads; work beyond that waits its turn in order."""
+    """Blocking work in up to `threads` threads; work beyond that waits its turn in order.
+
+    At most half of them bring what is read, so that many cold blobs at once do not hold up what is written.
+    """
 
     def __init__(self, reactor: IReactorFromThreads, threads: int = 8, name: str = "disk") -> None:
         self._reactor = reactor
@@ -31,6 +35,8 @@ class ThreadedDisk:
         self._accepts = False
         self._outstanding = 0
         self._idle: Waiters[None] = Waiters()
+        self._residence = Residence()
+        self._bringing = DeferredSemaphore(max(1, threads // 2))
 
     def start(self) -> None:
         """Take work from now on."""
@@ -59,6 +65,31 @@ class ThreadedDisk:
         self._outstanding += 1
         # The count follows the work, not the caller's Deferred, which may be cancelled before the work ends.
         return deferToThreadPool(self._reactor, self._pool, self._counted, work, arguments)
+
+    def edge(self, descriptor: int, start: int, stop: int) -> int:
+        """Tell the offset up to which a file's bytes from `start` are in memory; at most `stop`. Never waits."""
+        return self._residence.edge(descriptor, start, stop)
+
+    def bring(self, descriptor: int, start: int, stop: int) -> Deferred[None]:
+        """Bring a file's bytes into memory, in a thread; fails with `OSError`, and as `run` does.
+
+        Cancelling gives it up. The descriptor may be closed then: what a thread that is under way reads, even from
+        another file that has the number by now, is thrown away.
+        """
+        turn = self._bringing.acquire()
+        return turn.addCallback(lambda _: self._bring(descriptor, start, stop))
+
+    def _bring(self, descriptor: int, start: int, stop: int) -> Deferred[None]:
+        if not self._accepts:
+            self._bringing.release()
+        # The turn follows the work too.
+        return self.run(self._in_turn, descriptor, start, stop)
+
+    def _in_turn(self, descriptor: int, start: int, stop: int) -> None:
+        try:
+            bring(descriptor, start, stop)
+        finally:
+            self._reactor.callFromThread(self._bringing.release)
 
     def _counted(self, work: Callable[..., R], arguments: tuple[Any, ...]) -> R:
         try:

@@ -237,7 +237,8 @@ class StoreLock:
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
+        """Its file."""
         self.descriptor = -1
         """The file's descriptor, to be inherited by workers; -1 while the lock is not held."""
 
@@ -247,14 +248,14 @@ class StoreLock:
         Raises `StoreBusy` when another has it still, and `StoreError` when the file cannot be used.
         """
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as error:
-            raise StoreError(self._path, f"cannot be locked: {error.strerror or error}") from error
+            raise StoreError(self.path, f"cannot be locked: {error.strerror or error}") from error
         try:
             tries = math.ceil(wait_seconds / _STORE_POLL)
             while not seize(descriptor, 0):
                 if tries <= 0:
-                    raise StoreBusy(self._path, _read_pid(descriptor), wait_seconds)
+                    raise StoreBusy(self.path, _read_pid(descriptor), wait_seconds)
                 sleep(_STORE_POLL)
                 tries -= 1
         except BaseException:
@@ -262,6 +263,11 @@ class StoreLock:
             raise
         self.descriptor = descriptor
         _write_pid(descriptor)
+
+    def inherit(self, descriptor: int) -> None:
+        """Hold the lock by the `descriptor` of a parent that took it."""
+        os.set_inheritable(descriptor, False)
+        self.descriptor = descriptor
 
     def close(self) -> None:
         """Free the lock, as far as this process holds it; a second call does nothing."""

@@ -40,10 +40,11 @@ class Store:
         self.uploads = DiskUploads(self.layout, self.disk, self.locks, self.blobs, time.time, max_uploads)
         self.totals = Totals(0, 0)
 
-    async def start(self) -> None:
-        """Open everything; this process has the store."""
+    async def start(self, *, shared: bool = False) -> None:
+        """Open everything; this process has the store, or `shared` it with others that may be at work in it."""
         self.disk.start()
-        await self.disk.run(self.layout.clear_temporaries)
+        if not shared:
+            await self.disk.run(self.layout.clear_temporaries)
         self.locks.open()
         await self.index.start()
 

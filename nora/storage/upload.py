@@ -97,16 +97,15 @@ class UploadFile:
         return Deferred.fromCoroutine(self._append(chunks))
 
     def _write(self, chunks: Sequence[bytes], at: int) -> int:
-        end = at
-        for chunk in chunks:
-            view = memoryview(chunk)
-            while view:
-                count = os.pwrite(self._descriptor, view, end)
-                view = view[count:]
-                end += count
+        # One buffer: each call that lets go of the interpreter's lock waits for the reactor to get it back.
+        data = b"".join(chunks)
+        view, end = memoryview(data), at
+        while view:
+            count = os.pwrite(self._descriptor, view, end)
+            view = view[count:]
+            end += count
         if self._state.hashed == at:  # else something of the file is to be read in any case
-            for chunk in chunks:
-                self._state.hasher.update(chunk)
+            self._state.hasher.update(data)
             self._state.hashed = end
         if end - self._written_out >= _WRITE_OUT:
             write_out(self._descriptor, self._written_out, end - self._written_out)

@@ -10,6 +10,7 @@ of labelled metrics are kept, because looking one up costs three times what coun
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,6 +22,7 @@ from prometheus_client import (
 )
 
 from nora.telemetry.exchanges import Exchanges
+from nora.telemetry.shared import shared_text
 from nora.telemetry.sums import Tally
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -35,23 +37,29 @@ _UPSTREAM_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 6
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+OfAll = Literal["livesum", "livemax", "mostrecent"]
+"""What the values that several processes have of one gauge come to; `live`: the dead do not count."""
+
+
 class Metrics:
     """All metrics of one process, in `registry`. No method of it may be called from a signal handler.
 
-    What the pages of NORA itself show is counted along: `tally`, `exchanges`.
+    Where several processes count in one `directory` (`nora.telemetry.shared`), it tells those of all of them.
+    What the pages of NORA itself show is counted along, of this process alone: `tally`, `exchanges`.
     """
 
-    def __init__(self, registry: CollectorRegistry, version: str = "") -> None:
+    def __init__(self, registry: CollectorRegistry, version: str = "", directory: str = "") -> None:
         # Without this every counter is accompanied by a `_created` gauge that nobody reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry
         self.tally = Tally()
         self.exchanges = Exchanges()
+        self._directory = directory
+        self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._pulls()
         self._answers()
         self._upstreams()
         self._fills()
-        self._pushes()
         self._process(version)
 
     def _pulls(self) -> None:
@@ -99,13 +107,19 @@ class Metrics:
         self._seconds_children: dict[tuple[str, str], Histogram] = {}
         self._tokens = self._counter("nora_upstream_tokens_total", "Tokens fetched.", "upstream")
         self._quota = self._gauge(
-            "nora_upstream_quota_remaining", "Pulls that the upstream's rate limit leaves.", "upstream"
+            "nora_upstream_quota_remaining",
+            "Pulls that the upstream's rate limit leaves.",
+            "upstream",
+            of_all="mostrecent",
         )
         self._credential_refused = self._counter(
             "nora_upstream_credential_refused_total", "Exchanges whose credential was refused.", "upstream"
         )
         self._circuits = self._gauge(
-            "nora_upstream_circuit_open", "1 while the upstream is taken for dead, else 0.", "upstream"
+            "nora_upstream_circuit_open",
+            "1 while the upstream is taken for dead, else 0.",
+            "upstream",
+            of_all="livemax",
         )
 
     def _fills(self) -> None:
@@ -129,26 +143,48 @@ class Metrics:
         )
         self._audit_dropped = self._counter("nora_audit_dropped_total", "Lines that the audit log lost.")
 
-    def _pushes(self) -> None:
-        self._uploads = self._gauge("nora_uploads", "Upload sessions that are open in the store.")
-        self._pushed = self._counter("nora_pushed_bytes_total", "Bytes of blobs that clients pushed.")
-
     def _process(self, version: str) -> None:
-        self._store_blobs = self._gauge("nora_store_blobs", "Published blobs in the store.")
-        self._store_bytes = self._gauge("nora_store_bytes", "Bytes of published blobs in the store.")
-        self._store_free = self._gauge("nora_store_free_bytes", "Free bytes on the store's file system.")
-        self._gauge("nora_build_info", "Always 1; the label tells the version.", "version").labels(
-            version
-        ).set(1)
+        stored: OfAll = "mostrecent"
+        self._uploads = self._gauge(
+            "nora_uploads", "Upload sessions that are open in the store.", of_all=stored
+        )
+        self._store_blobs = self._gauge("nora_store_blobs", "Published blobs in the store.", of_all=stored)
+        self._store_bytes = self._gauge(
+            "nora_store_bytes", "Bytes of published blobs in the store.", of_all=stored
+        )
+        self._store_free = self._gauge(
+            "nora_store_free_bytes", "Free bytes on the store's file system.", of_all=stored
+        )
+        self._gauge("nora_workers", "Processes that serve.").set(1)
+        self._restarts = self._counter(
+            "nora_worker_restarts_total", "Workers that ended and were started again."
+        )
+        self._gauge(
+            "nora_build_info", "Always 1; the label tells the version.", "version", of_all="livemax"
+        ).labels(version).set(1)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, registry=self._registry)
+    def _gauge(
+        self,
+        name: str,
+        text: str,
+        *labels: str,
+        of_all: OfAll = "livesum",
+    ) -> Gauge:
+        """Make a gauge; `of_all` is what the values of several processes come to."""
+        return Gauge(name, text, labels, registry=self._registry, multiprocess_mode=of_all)
 
     def text(self) -> bytes:
         """Tell all metrics in Prometheus' text format, of the type `CONTENT_TYPE`."""
+        for gauge, tell in self._watched:
+            gauge.set(tell())
+        if self._directory:
+            try:
+                return shared_text(self._directory)
+            except (OSError, ValueError):  # the directory is gone: somebody cleaned up where it is
+                pass
         return generate_latest(self._registry)
 
     # What clients ask.
@@ -177,7 +213,7 @@ class Metrics:
                 self._request_children[key] = child
         child.inc()
         self._request_seconds.get(endpoint, self._request_seconds["other"]).observe(seconds)
-        self.tally.requested(endpoint, sent)
+        self.tally.requested(endpoint, sent, received)
         if sent:
             self._sent.inc(sent)
         if received:
@@ -270,16 +306,9 @@ class Metrics:
         """Count a name resolved while an earlier upstream could not answer."""
         self._provisional.inc()
 
-    # What push does.
-
-    def pushed(self, count: int) -> None:
-        """Count `count` bytes of a blob that a client pushed."""
-        self._pushed.inc(count)
-        self.tally.pushed(count)
-
     def watch_uploads(self, uploads: Callable[[], float]) -> None:
         """Ask this whenever metrics are read: open upload sessions."""
-        self._uploads.set_function(uploads)
+        self._watched.append((self._uploads, uploads))
 
     # What the daemon is.
 
@@ -291,6 +320,8 @@ class Metrics:
         self, blobs: Callable[[], float], size: Callable[[], float], free: Callable[[], float]
     ) -> None:
         """Ask these whenever metrics are read: published blobs, their bytes, the file system's free bytes."""
-        self._store_blobs.set_function(blobs)
-        self._store_bytes.set_function(size)
-        self._store_free.set_function(free)
+        self._watched += [(self._store_blobs, blobs), (self._store_bytes, size), (self._store_free, free)]
+
+    def restarted(self) -> None:
+        """Count this process as one that took a dead one's place."""
+        self._restarts.inc()

@@ -33,7 +33,7 @@ class Sums:
     fetched: int = 0
     """Bytes of bodies received from upstreams."""
     pushed: int = 0
-    """Bytes of blobs that clients pushed."""
+    """Bytes of bodies received from clients under `/v2`."""
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(
@@ -55,11 +55,12 @@ class Tally:
     def __init__(self) -> None:
         self._requests = self._pulls = self._hits = self._served = self._fetched = self._pushed = 0
 
-    def requested(self, endpoint: str, sent: int) -> None:
-        """Count a request that ended, with `sent` bytes of body; one for a page beside the registry is none."""
+    def requested(self, endpoint: str, sent: int, received: int = 0) -> None:
+        """Count a request that ended, with the bytes of both bodies; one for a page beside the registry is none."""
         if endpoint in _CONTENT:
             self._requests += 1
             self._served += sent
+            self._pushed += received
 
     def pulled(self, hit: bool) -> None:
         """Count a pull."""
@@ -69,10 +70,6 @@ class Tally:
     def fetched(self, count: int) -> None:
         """Count bytes from an upstream."""
         self._fetched += count
-
-    def pushed(self, count: int) -> None:
-        """Count bytes of a pushed blob."""
-        self._pushed += count
 
     def take(self) -> Sums:
         """Give what was counted since the last time."""

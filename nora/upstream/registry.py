@@ -8,7 +8,6 @@ parses, and a blob's framing is checked here while its digest is the reader's to
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -30,13 +29,14 @@ from nora.oci import (
     Manifest,
     Reference,
 )
-from nora.oci.errors import InvalidDigest, Limited, NoraError, Unavailable, Unverified
+from nora.oci.errors import Limited, NoraError, Unavailable, Unverified
 from nora.oci.listing import TagList
 from nora.upstream.budget import within
 from nora.upstream.circuit import Circuit
 from nora.upstream.client import Answer, Client, Leads, anywhere
 from nora.upstream.credential import Credential
 from nora.upstream.credentials import Credentials, Source, Trouble
+from nora.upstream.described import check_digest, digest_of, length_of, media_type_of
 from nora.upstream.exchange import Exchange, fetch_token, says_invalid_name
 from nora.upstream.guard import Guard
 from nora.upstream.incoming import Transfer
@@ -59,7 +59,6 @@ SERVICE = "token"
 """The kind of those to token services."""
 
 _ACCEPT = ", ".join(ACCEPTED_MEDIA_TYPES)
-_LENGTH = re.compile(r"[0-9]{1,18}\Z")
 _NOT_IMPLEMENTED = 501
 """What a healthy registry that lacks some API says of it."""
 _NO_HEAD = frozenset({400, 405, _NOT_IMPLEMENTED})
@@ -205,11 +204,11 @@ class Registry:
             return None
         await self._require(answer)
         await answer.drain()
-        digest: Digest | None = _digest_of(answer)
+        digest: Digest | None = digest_of(answer)
         if isinstance(reference, Digest):
-            _check_digest(answer, reference)
+            check_digest(answer, reference)
             digest = reference
-        kind, size = _media_type_of(answer), _length_of(answer)
+        kind, size = media_type_of(answer), length_of(answer)
         if digest is None or size is None or size > MAX_MANIFEST_SIZE or kind not in ACCEPTED_MEDIA_TYPES:
             return None
         return Descriptor(kind, digest, size)
@@ -222,17 +221,17 @@ class Registry:
             raise Unverified("the manifest is larger than 4 MiB")
         body = await within(self._clock, self._proxy_timeout, _whole(answer))
         self._observer.received(self.name, len(body))
-        wanted = reference if isinstance(reference, Digest) else _digest_of(answer)
+        wanted = reference if isinstance(reference, Digest) else digest_of(answer)
         return Manifest.verify(body, answer.header("Content-Type") or "", wanted)
 
     async def _describe_blob(self, repository: str, digest: Digest) -> int | None:
         answer = await self._ask("HEAD", f"{repository}/blobs/{digest}", {"Accept": "*/*"})
         await self._require(answer)
         await answer.drain()
-        _check_digest(answer, digest)
-        if _media_type_of(answer) == "text/html":
+        check_digest(answer, digest)
+        if media_type_of(answer) == "text/html":
             raise Unverified("it answered with a web page")
-        return _length_of(answer)
+        return length_of(answer)
 
     async def _blob(self, repository: str, digest: Digest, start: int) -> Transfer:
         headers = {"Accept": "*/*"}
@@ -382,29 +381,3 @@ class _NoCookies(IndexableCookieJar):
 
 async def _whole(answer: Answer) -> bytes:
     return await answer.read(MAX_MANIFEST_SIZE)
-
-
-def _digest_of(answer: Answer) -> Digest | None:
-    """Read `Docker-Content-Digest`: a hint to verify, None where it is missing or not understood."""
-    try:
-        return Digest.parse((answer.header("Docker-Content-Digest") or "").strip())
-    except InvalidDigest:
-        return None
-
-
-def _check_digest(answer: Answer, wanted: Digest) -> None:
-    """Raise `Unverified` when the answer says that it is about another digest than `wanted`."""
-    told = _digest_of(answer)
-    if told is not None and told.algorithm == wanted.algorithm and told != wanted:
-        raise Unverified("it answered with another digest than the one asked for")
-
-
-def _media_type_of(answer: Answer) -> str:
-    """Read the `Content-Type` without its parameters; empty when there is none."""
-    return (answer.header("Content-Type") or "").partition(";")[0].strip().lower()
-
-
-def _length_of(answer: Answer) -> int | None:
-    """Read the `Content-Length` of an answer to HEAD."""
-    told = (answer.header("Content-Length") or "").strip()
-    return int(told) if _LENGTH.match(told) else None

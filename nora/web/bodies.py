@@ -167,7 +167,8 @@ class SendfileBody:
         if self._running:
             self._watch.go()
             self._cork(True)
-            self._arm()
+            # At once: the transport had nothing of its own to send when the waiting began, and nobody else writes.
+            self.resumeProducing()
 
     def _broke(self, failure: Failure) -> None:
         self._more = None

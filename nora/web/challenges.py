@@ -83,14 +83,19 @@ def needed(request: RegistryRequest) -> tuple[str, Action] | None:
 
 
 def scope(request: RegistryRequest) -> str:
-    """Write the scope that the endpoint of `request` needs; empty where it needs none."""
+    """Write the scope that a client of this endpoint should have; empty where it needs none.
+
+    That is what the endpoint needs. Only a HEAD of a blob needs less: it is how a push begins, and some clients, as
+    oras for Python, keep to their first token and show it to the rest of the push too.
+    """
     if request.path.removesuffix(b"/").endswith(b"/v2/_catalog"):
         return "registry:catalog:*"
     need = needed(request)
     if need is None:
         return ""
     name, action = need
-    words = "pull,push" if action is Action.PUSH else action.value
+    begins = request.method == b"HEAD" and request.path.rsplit(b"/", 2)[-2] == b"blobs"
+    words = "pull,push" if action is Action.PUSH or begins else action.value
     asked = f"repository:{name}:{words}"
     source = (request.args or {}).get(b"from") if action is Action.PUSH else None
     if source and len(source[0]) <= 255 and source[0].isascii():

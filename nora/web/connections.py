@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
-from twisted.internet.tcp import Server
+from twisted.internet.tcp import Connection, Server
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -24,16 +24,23 @@ from twisted.web.server import Site
 
 import nora
 from nora.concurrency import Waiters
+from nora.oci.errors import InvalidRequest, NoraError
 from nora.telemetry import AuditLog, Metrics
+from nora.web import errors
 from nora.web.forwarded import Trusted
 from nora.web.lately import LastPulls
-from nora.web.requests import RegistryRequest
+from nora.web.requests import LINGER, RegistryRequest
 
 if TYPE_CHECKING:
     from nora.web.hot import Hot
 
 _TLS_HANDSHAKE = b"\x16"
 """The first byte of a client that speaks TLS (RFC 8446 section 5.1); no method begins with it."""
+_MAX_DIGITS = 18
+"""Digits of a `Content-Length`: more than any disk has bytes."""
+_READ = 64 * 1024
+_LARGE_READ = 512 * 1024
+"""Bytes that one read of the socket may bring while a body streams: larger pieces cost the less processor a byte."""
 _NOT_TLS = (
     b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
     b"This port speaks HTTP, not HTTPS.\n"
@@ -51,6 +58,9 @@ class RegistryChannel(HTTPChannel):
     _counted = False
     _greeted = False
     _held = False
+    _dropping = False
+    """What still comes is no request: it is read, so that the client reads its answer, and dropped."""
+    _log = Logger()
     _host: Any = None
     transport: Any
 
@@ -87,6 +97,8 @@ class RegistryChannel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes; those that end no request start its deadline."""
+        if self._dropping:
+            return
         if not self._greeted:
             self._greeted = True
             if data.startswith(_TLS_HANDSHAKE):
@@ -98,6 +110,13 @@ class RegistryChannel(HTTPChannel):
         if self._deadline is None and not self._busy and self._complete == complete:
             self._expect()
 
+    def lineReceived(self, line: bytes) -> None:
+        """Take a line of a head; folded ones are refused (RFC 9112 section 5.2)."""
+        if line[:1] in (b" ", b"\t") and self.persistent:
+            self._respondToBadRequestAndDisconnect()
+        else:
+            super().lineReceived(line)
+
     def allContentReceived(self) -> None:
         """Begin to answer a request that came in whole."""
         self._stop_expecting()
@@ -106,8 +125,14 @@ class RegistryChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
-        """Take the next request; one that is in the buffer already begins before this returns."""
+        """Take the next request; one that is in the buffer already begins before this returns.
+
+        Unless the client does not take its answers: a thousand requests fit into what is read at once, and all
+        their answers would wait in memory.
+        """
         self._busy = False
+        self.paused = bool(self._waitingForTransport)
+        self._read_at_most(_READ)
         super().requestDone(request)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
@@ -129,13 +154,64 @@ class RegistryChannel(HTTPChannel):
         super().resumeProducing()
         if self._held:
             self._networkProducer.pauseProducing()
+        if self.paused:
+            self.paused = False
+            if self._buffer:
+                self.dataReceived(b"")
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line that is too long for a head."""
+        self._refuse(errors.HeadTooLarge(f"a line of a request's head has at most {self.MAX_LENGTH} bytes"))
+
+    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
+        # Twisted takes `identity`, codings in HTTP/1.0, and any number of digits. What servers before this one may read
+        # in another way is no request at all (RFC 9112 section 6.1).
+        if header == b"Content-Length" and len(data) > _MAX_DIGITS:
+            return bool(self._failChooseTransferDecoder())
+        if header == b"Transfer-Encoding" and (data.lower() != b"chunked" or self._version != b"HTTP/1.1"):
+            return bool(self._failChooseTransferDecoder())
+        return bool(super()._maybeChooseTransferDecoder(header, data))
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        # What breaks the form of a body whose request has an answer already cannot get a second one.
-        if self._busy and self.requests and self.requests[-1].startedWriting:
-            self.abort()
+        request = self.requests[-1] if self.requests else None
+        if request is not None and request.startedWriting:
+            # What breaks the form of a body whose request has an answer already cannot get a second one, and must not
+            # keep the client from reading the first: the connection is winding up.
+            self._drop_the_rest()
+            if self._deadline is None:
+                self.abort()
+        elif request is not None and request.body is not None:
+            self._drop_the_rest()
+            request.body.malformed()
+        elif self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
+            self._refuse(
+                errors.HeadTooLarge(
+                    f"the head of a request has at most {self.totalHeadersSize} bytes "
+                    f"and {self.maxHeaders} headers"
+                )
+            )
         else:
-            super()._respondToBadRequestAndDisconnect()
+            self._refuse(InvalidRequest("this is not a request of HTTP/1.1"))
+
+    def _refuse(self, error: NoraError) -> None:
+        """Answer what is no request, and end the connection a moment later."""
+        id = self.site.new_id()
+        told = errors.tell(error)
+        self._drop_the_rest()
+        self.transport.write(errors.bare(told, self.site.server, id))
+        self.site.metrics.requested("other", "other", told.status, 0.0, len(told.body))
+        self._log.info(
+            "what {client} sent was refused as {status} (request {id}): {reason}",
+            client=getattr(self.transport.getPeer(), "host", "a client"),
+            status=told.status,
+            id=id,
+            reason=error.message,
+        )
+        self.wind_up(LINGER, close=True)
+
+    def _drop_the_rest(self) -> None:
+        self._dropping = True
+        self.clearLineBuffer()
 
     # For the request whose body is coming in.
 
@@ -149,6 +225,7 @@ class RegistryChannel(HTTPChannel):
         self._busy = True
         # The timeout of a quiet connection; `requestDone` sets it again.
         self._savedTimeOut = self.setTimeout(None)
+        self._read_at_most(_LARGE_READ)
 
     def hold(self) -> None:
         """Stop reading until `release`."""
@@ -175,6 +252,12 @@ class RegistryChannel(HTTPChannel):
             self.transport.loseWriteConnection()
         self._stop_expecting()
         self._deadline = self.callLater(seconds, self._late)
+
+    def _read_at_most(self, size: int) -> None:
+        # Below TLS is the connection that reads from the socket.
+        connection = getattr(self.transport, "transport", self.transport)
+        if isinstance(connection, Connection):
+            connection.bufferSize = size
 
     def _expect(self) -> None:
         self._deadline = self.callLater(self.site.header_timeout, self._late)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import attrs
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import Request
+from twisted.web.http import RESPONSES, Request
 
 from nora.access.limits import TooManyLogins
 from nora.oci import errors
@@ -36,6 +36,10 @@ class TooManyTags(errors.RequestTooLarge):
     """More tags for one manifest than are taken at once; the status is the specification's."""
 
 
+class HeadTooLarge(errors.RequestTooLarge):
+    """The line and the headers of a request are too long, or too many (RFC 6585 section 5)."""
+
+
 TABLE: Mapping[type[errors.NoraError], tuple[int, str]] = MappingProxyType(
     {
         errors.InvalidRequest: (400, "UNSUPPORTED"),
@@ -45,6 +49,7 @@ TABLE: Mapping[type[errors.NoraError], tuple[int, str]] = MappingProxyType(
         errors.InvalidRange: (416, "RANGE_INVALID"),
         errors.RequestTooLarge: (413, "SIZE_INVALID"),
         TooManyTags: (414, "TAG_INVALID"),
+        HeadTooLarge: (431, "SIZE_INVALID"),
         errors.InvalidSize: (400, "SIZE_INVALID"),
         errors.InvalidManifest: (400, "MANIFEST_INVALID"),
         errors.MissingContent: (400, "MANIFEST_BLOB_UNKNOWN"),
@@ -129,6 +134,19 @@ def answer(
     for name, value in told.headers:
         request.setHeader(name, value)
     return b"" if request.method == b"HEAD" else told.body
+
+
+def bare(told: Told, server: bytes, id: str) -> bytes:
+    """Make the whole answer to what was no request: the last one on its connection."""
+    phrase = RESPONSES.get(told.status, b"Refused")
+    headers = (
+        (b"Server", server),
+        (b"X-Request-ID", id.encode("ascii")),
+        (b"Connection", b"close"),
+        *told.headers,
+    )
+    lines = [b"HTTP/1.1 %d %s" % (told.status, phrase), *(b"%s: %s" % header for header in headers)]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + told.body
 
 
 def report(error: BaseException, request_id: str) -> None:

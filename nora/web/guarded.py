@@ -62,6 +62,8 @@ class GuardedDoor:
             if not await self._logins.check(request, given.user, given.password):
                 raise self._challenge(request, "wrong user or password")
             return self._rights(given.user)
+        # A token outlives its password: only the file tells that its user is gone.
+        await self._logins.passwords.renew()
         return self._bearer(request, given)
 
     def at_once(self, request: RegistryRequest) -> Rights | None:
@@ -70,7 +72,9 @@ class GuardedDoor:
             given = authorization(request)
             if given is None:
                 return self._rights(None) if self._anonymous_pull else None
-            return self._bearer(request, given) if isinstance(given, Bearer) else None
+            if not isinstance(given, Bearer) or self._logins.passwords.due:
+                return None
+            return self._bearer(request, given)
         except (Malformed, NoraError):
             return None
 
@@ -86,7 +90,7 @@ class GuardedDoor:
             return self._challenge(request, error.message)
         grant = self._granted(given)
         need = challenges.needed(request)
-        if grant is None or (grant.user is not None and (need is None or need in grant.scopes)):
+        if grant is None or (grant.user is not None and not self._would_help(grant, need)):
             return error
         return self._challenge(request, error.message, "insufficient_scope")
 
@@ -152,6 +156,10 @@ class GuardedDoor:
             return self._verify(given.token)
         except BadToken:
             return None
+
+    def _would_help(self, grant: Grant, need: tuple[str, Action] | None) -> bool:
+        """Tell whether another token of this user's could be for what the client needs."""
+        return need is not None and need not in grant.scopes and need[1] in self._rights(grant.user).actions
 
     def _rights(self, user: str | None) -> Rights:
         most = self._rules.most(user)

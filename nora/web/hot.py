@@ -8,6 +8,10 @@ or a refresh by any process changes is seen by the next request, and nobody has 
 A prepared answer is the headers and the body as one byte string; date and request id go in front. It belongs to the
 client's rights as well as to what it asked for. What could make the answer another one (a condition, a loop of servers)
 takes the long way, and so does the first request of each minute, which keeps the times of last use true.
+
+Two things no stamp tells. What the configuration says is exchanged at a reload, so an answer that was begun before one
+is not prepared after it. And a record that was replaced twice within a tick of the file system's clock may bear its old
+stamp again, so one that was that young when the answer began is not taken for settled.
 """
 
 # Twisted's HTTP classes have no annotations on their methods.
@@ -23,7 +27,7 @@ from twisted.web.http import datetimeToString
 
 from nora.access import Rights
 from nora.storage.interfaces import Stamp
-from nora.storage.witness import Witness
+from nora.storage.witness import Witness, present
 from nora.web.requests import RegistryRequest, Visit
 
 MAX_BYTES = 32 * 1024 * 1024
@@ -34,6 +38,9 @@ _LONGEST = 60.0
 _SETTLED_NS = 10_000_000
 """A record younger than this, in nanoseconds, could change once more within a tick of the file system's clock."""
 _OVERHEAD = 1024
+_MAX_URI = 1024
+"""Bytes of a request's target, at most: with longer ones, of which there are endlessly many for one answer, memory
+would be taken and nothing served."""
 _OWN = frozenset({b"date", b"x-request-id", b"connection"})
 
 Key = tuple[bytes, bytes, Rights]
@@ -47,8 +54,9 @@ class Prepared:
     """Status line and headers, without the end of them."""
     body: bytes = attrs.field(repr=False)
     stamps: tuple[tuple[str, Stamp | None], ...]
+    since: float
     until: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch, both: before `since` the clock was set back, and nobody knows how old it is."""
     visit: Visit
     """What the audit log is told, but for the user."""
     pull: bool
@@ -57,7 +65,18 @@ class Prepared:
     @property
     def size(self) -> int:
         """What it takes in memory, in bytes, about."""
-        return len(self.head) + len(self.body) + _OVERHEAD
+        return len(self.head) + len(self.body) + sum(len(key) + 100 for key, _ in self.stamps) + _OVERHEAD
+
+
+@attrs.frozen
+class Watch:
+    """What is noted from the beginning of an answer that may be prepared."""
+
+    witness: Witness
+    began: float
+    """Seconds since the epoch."""
+    rules: int
+    """Which rules it is made by: how often they had changed."""
 
 
 class Hot:
@@ -80,6 +99,7 @@ class Hot:
         self._limit = limit
         self._prepared: OrderedDict[Key, Prepared] = OrderedDict()
         self._bytes = 0
+        self._rules = 0
         self._date = (0, b"")
 
     def __len__(self) -> int:
@@ -98,19 +118,28 @@ class Hot:
         self._send(request, prepared, rights)
         return True
 
+    def watch(self) -> Watch:
+        """Begin an answer that `keep` may be told of; its witness sees what the caller reads from here on."""
+        watch = Watch(Witness(), self._now(), self._rules)
+        present.set(watch.witness)
+        return watch
+
     def keep(
-        self, request: RegistryRequest, rights: Rights, witness: Witness, body: bytes, *, pull: bool
+        self, request: RegistryRequest, rights: Rights, watch: Watch, body: bytes, *, pull: bool
     ) -> None:
         """Prepare what is about to go out as a 200, if it may be served again. `pull`: it counts as one."""
-        visit = request.visit
-        now = self._now()
-        if visit is None or not witness.reliable or witness.until <= now or len(body) > MAX_ANSWER:
+        visit, witness = request.visit, watch.witness
+        since = self._now()
+        if visit is None or not witness.reliable or watch.rules != self._rules:
             return
-        settled = int(now * 1e9) - _SETTLED_NS
+        if witness.until <= since or len(body) > MAX_ANSWER or len(request.uri) > _MAX_URI:
+            return
+        settled = int(min(watch.began, since) * 1e9) - _SETTLED_NS
         if any(stamp is not None and stamp[1] > settled for stamp in witness.seen.values()):
             return
-        until = min(witness.until, now + _LONGEST)
-        prepared = Prepared(_head(request), body, tuple(witness.seen.items()), until, visit, pull)
+        until = min(witness.until, since + _LONGEST)
+        stamps = tuple(witness.seen.items())
+        prepared = Prepared(_head(request), body, stamps, since, until, visit, pull)
         key = (request.method, request.uri, rights)
         self._drop(key)
         self._prepared[key] = prepared
@@ -122,6 +151,7 @@ class Hot:
         """Forget everything: the rules have changed."""
         self._prepared.clear()
         self._bytes = 0
+        self._rules += 1
 
     def _find(self, key: Key, request: RegistryRequest) -> Prepared | None:
         prepared = self._prepared.get(key)
@@ -130,12 +160,20 @@ class Hot:
         headers = request.requestHeaders
         if headers.hasHeader(b"If-None-Match") or headers.hasHeader(b"Via"):
             return None
-        stamp = self._stamp
-        if self._now() >= prepared.until or any(stamp(record) != seen for record, seen in prepared.stamps):
+        if not self._holds(prepared):
             self._drop(key)
             return None
         self._prepared.move_to_end(key)
         return prepared
+
+    def _holds(self, prepared: Prepared) -> bool:
+        stamp = self._stamp
+        try:
+            return prepared.since <= self._now() < prepared.until and all(
+                stamp(record) == seen for record, seen in prepared.stamps
+            )
+        except OSError:  # the long way has an answer to that
+            return False
 
     def _send(self, request: RegistryRequest, prepared: Prepared, rights: Rights) -> None:
         """Write the answer and tell metrics and audit log, as `RegistryRequest` does at a request's end."""

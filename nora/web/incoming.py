@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from nora.concurrency import Waiters
-from nora.oci.errors import Broken
+from nora.oci.errors import Broken, InvalidRequest
 
 LEAST = 16 * 1024
 """Bytes that have to come in every `stall_timeout`, unless the body ends before."""
@@ -141,6 +141,11 @@ class IncomingBody:
         self._line.release()
         if self._sink is not None and not self._dropped:
             self._done.succeed(None)
+
+    def malformed(self) -> None:
+        """Tell that its form is broken: nobody knows where it ends, and nothing of it counts."""
+        if self.is_open and not self._dropped:
+            self._give_up(InvalidRequest("the body does not have the form of chunks"))
 
     def broke(self) -> None:
         """Tell that the connection is lost."""

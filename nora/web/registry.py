@@ -31,8 +31,6 @@ from nora.oci.errors import InvalidName, NoraError, Unavailable, Unsupported
 from nora.oci.reference import NAME_PATTERN
 from nora.pull.interfaces import Answer, Cached, Content, Discovery, Pull, Served
 from nora.push.interfaces import Push
-from nora.storage import witness
-from nora.storage.witness import Witness
 from nora.telemetry import Metrics
 from nora.upstream import via
 from nora.upstream.interfaces import Route
@@ -195,8 +193,8 @@ class Registry:
             return await self._changes.remove_manifest(request, self._removal(), name, reference)
         _require(request)
         via.forwarded.set(via.pseudonyms(request.text(b"Via")))
-        watching = Witness()
-        witness.present.set(watching)
+        hot = request.site.hot
+        watch = None if hot is None else hot.watch()
         rights = request.rights
         parsed = parse_reference(reference)
         route = self._route(request, name)
@@ -207,10 +205,9 @@ class Registry:
         if ranges.none_match(request.text(b"If-None-Match"), answers.etag(descriptor.digest)):
             return answers.unchanged(request)
         body = None if request.method == b"HEAD" else served.content.body
-        hot = request.site.hot
-        if hot is not None and served.cached is Cached.HIT:
+        if hot is not None and watch is not None and served.cached is Cached.HIT:
             pull = body is not None and not answers.is_index(descriptor.media_type)
-            hot.keep(request, rights, watching, body or b"", pull=pull)
+            hot.keep(request, rights, watch, body or b"", pull=pull)
         if body is None:
             return b""
         self._count(served)

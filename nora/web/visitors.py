@@ -38,7 +38,8 @@ class Visitor:
     """The client is a program on this machine that means this machine, as far as can be told.
 
     The peer is loopback or a UNIX socket; the host is a loopback name, so that no web page made a browser ask by a name
-    of its own; and no header tells of a proxy between.
+    of its own; and nothing tells of a proxy between: no header, nor HTTP/1.0, which nginx speaks to what is behind it
+    unless it is told otherwise, with the address behind it as host and without any such header.
     """
 
 
@@ -112,7 +113,10 @@ def _host(request: RegistryRequest) -> str:
 
 
 def _came_through(request: RegistryRequest) -> bool:
-    """Tell whether a header says that a proxy passed the request on."""
+    """Tell whether a proxy passed the request on, as far as can be told."""
+    asked = request.clientproto is type(request).clientproto
+    if (request.channel.asked()[2] if asked else request.clientproto) == b"HTTP/1.0":
+        return True
     names = (name.lower() for name, _ in request.requestHeaders.getAllRawHeaders())
     return any(name.startswith(b"x-forwarded") or name in _TOLD_BY_PROXIES for name in names)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.bench import cached, cold, pushed
+from tests.bench import cached, cold, deaths, encrypted, engines, pushed
 from tests.bench.room import GIBIBYTE, Room
 from tests.bench.tables import Row, table
 from tests.support.programs import find
@@ -38,6 +38,7 @@ def _cached(room: Room, quick: bool) -> Iterator[Row]:
             yield from cached.manifests(servers, connections, 1 if quick else 5, 2 if quick else 4)
         yield from cached.beside_streams(servers, 1 if quick else 5, 3 if quick else 5)
         yield from cached.memory(servers, 16 if quick else 100)
+        yield from deaths.killed(servers, 6 if quick else 15)
     finally:
         servers.stop()
 
@@ -50,6 +51,7 @@ def _cold(room: Room, quick: bool) -> Iterator[Row]:
     for clients in (10, 100):
         yield from cold.herd(room, clients, (1, 2), 1 if quick else 3)
     yield from cold.image(room, 1 if quick else 3)
+    yield from engines.docker(room, 1 if quick else 3)
 
 
 def _push(room: Room, quick: bool) -> Iterator[Row]:
@@ -57,7 +59,16 @@ def _push(room: Room, quick: bool) -> Iterator[Row]:
     yield from pushed.large(room, 2 * GIBIBYTE, 1 if quick else 3)
 
 
-_GROUPS: dict[str, Callable[[Room, bool], Iterator[Row]]] = {"cached": _cached, "cold": _cold, "push": _push}
+def _tls(room: Room, quick: bool) -> Iterator[Row]:
+    yield from encrypted.large(room, 1 if quick else 5)
+
+
+_GROUPS: dict[str, Callable[[Room, bool], Iterator[Row]]] = {
+    "cached": _cached,
+    "cold": _cold,
+    "push": _push,
+    "tls": _tls,
+}
 
 
 def main() -> int:

@@ -59,6 +59,13 @@ class Room:
             self._made[name] = Stored(path, f"sha256:{digest.hexdigest()}", size)
         return self._made[name]
 
+    def keep(self, data: bytes) -> Stored:
+        """Make a file of `data`."""
+        name = hashlib.sha256(data).hexdigest()
+        path = self._folder() / name
+        path.write_bytes(data)
+        return Stored(path, f"sha256:{name}", len(data))
+
     def manifest(self, name: str, layers: list[Stored]) -> Stored:
         """Make an image manifest over `layers`, once for each `name`."""
         if name not in self._made:

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import shutil
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,8 @@ from tests.bench.room import MANIFEST, NAME, Room, Stored
 from tests.support.daemon import Nora
 from tests.support.programs import Process, environment, find, free_port, wait_for
 
+Pair = tuple[Path, Path]
+"""Files of a certificate and its key, for a server that speaks TLS."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,7 +42,8 @@ class Nginx:
     `rate` is the most bytes a second that it gives one connection; 0 for no limit.
     """
 
-    def __init__(self, room: Room, name: str = "nginx", rate: int = 0) -> None:
+    def __init__(self, room: Room, name: str = "nginx", rate: int = 0, pair: Pair | None = None) -> None:
+        self._pair = pair
         self.name = name
         self.port = free_port()
         self._folder = room.path(f"{name}-{self.port}")
@@ -66,7 +70,7 @@ class Nginx:
         configuration.write_text(self._configure())
         command = [find("nginx"), "-p", str(self._folder), "-c", str(configuration)]
         self._process = Process(command, self._folder / "nginx.out", environment(self._folder))
-        self._process.wait_until(lambda: _answers(self.port), "nginx")
+        self._process.wait_until(lambda: _answers(self.port, self._pair), "nginx")
 
     def stop(self) -> None:
         """End it."""
@@ -92,6 +96,13 @@ class Nginx:
             f'add_header Docker-Content-Digest "{manifest.digest}" always; }}\n'
             for reference, manifest in self._manifests
         )
+        listen = f"listen 127.0.0.1:{self.port} backlog=4096;"
+        if self._pair is not None:
+            certificate, key = self._pair
+            listen = (
+                f"listen 127.0.0.1:{self.port} ssl backlog=4096; "
+                f"ssl_certificate {certificate}; ssl_certificate_key {key};"
+            )
         user = "user root;" if os.getuid() == 0 else ""
         return f"""daemon off; {user} worker_processes 2; pid {self._folder}/pid; error_log {self._folder}/error.log;
             events {{ worker_connections 4096; }}
@@ -100,7 +111,8 @@ class Nginx:
                 access_log {self._folder}/access.log short;
                 sendfile on; tcp_nopush on; keepalive_requests 1000000; default_type application/octet-stream;
                 server {{
-                    listen 127.0.0.1:{self.port} backlog=4096; root {self._root}; limit_rate {self._rate};
+                    {listen} root {self._root};
+                    limit_rate {self._rate};
                     location = /v2/ {{ return 200 '{{}}'; }}
                     {places}
                 }}
@@ -110,7 +122,8 @@ class Nginx:
 class DebianRegistry:
     """Debian's docker-registry as a pull-through cache of `upstream`, or without one a registry to push to."""
 
-    def __init__(self, room: Room, upstream: Nginx | None = None) -> None:
+    def __init__(self, room: Room, upstream: Nginx | None = None, pair: Pair | None = None) -> None:
+        self._pair = pair
         self.name = "docker-registry"
         self.port = free_port()
         self._folder = room.path(f"docker-registry-{self.port}")
@@ -126,7 +139,15 @@ class DebianRegistry:
             "version": "0.1",
             "log": {"level": "error", "accesslog": {"disabled": True}},
             "storage": {"filesystem": {"rootdirectory": str(self._folder / "store")}},
-            "http": {"addr": f"127.0.0.1:{self.port}", "secret": "bench"},
+            "http": {
+                "addr": f"127.0.0.1:{self.port}",
+                "secret": "bench",
+                **(
+                    {"tls": {"certificate": str(self._pair[0]), "key": str(self._pair[1])}}
+                    if self._pair
+                    else {}
+                ),
+            },
         }
         if self._upstream is not None:
             configuration["proxy"] = {"remoteurl": f"http://127.0.0.1:{self._upstream.port}"}
@@ -134,7 +155,7 @@ class DebianRegistry:
         path.write_text(json.dumps(configuration))
         command = [find("docker-registry"), "serve", str(path)]
         self._process = Process(command, self._folder / "log", environment(self._folder))
-        self._process.wait_until(lambda: _answers(self.port), "docker-registry")
+        self._process.wait_until(lambda: _answers(self.port, self._pair), "docker-registry")
 
     def stop(self) -> None:
         """End it."""
@@ -150,13 +171,21 @@ class DebianRegistry:
 class NoraServer:
     """NORA before `upstream`. Everything but the number of workers is as a user gets it."""
 
-    def __init__(self, room: Room, upstream: Nginx | None = None, workers: int = 1) -> None:
+    def __init__(
+        self, room: Room, upstream: Nginx | None = None, workers: int = 1, pair: Pair | None = None
+    ) -> None:
+        self._pair = pair
+        self.workers = workers
         self.name = "NORA" if workers == 1 else f"NORA, {workers} workers"
         upstreams = [] if upstream is None else [{"url": f"http://127.0.0.1:{upstream.port}"}]
-        server = {} if workers == 1 else {"workers": workers}
+        server: dict[str, object] = {} if workers == 1 else {"workers": workers}
+        if pair is not None:
+            server |= {"tls_certificate": str(pair[0]), "tls_key": str(pair[1])}
         folder = room.path(f"nora-{workers}-{free_port()}")
         self._nora = Nora(folder, upstreams, {"server": server})
         self.port = self._nora.port
+        if pair is not None:
+            self._nora.trust = _unverified()
         room.ends.callback(self.stop)
 
     @property
@@ -172,7 +201,7 @@ class NoraServer:
     def resume(self) -> None:
         """Start it on the store as it is."""
         self._nora.start()
-        wait_for(lambda: _answers(self.port), "NORA")
+        wait_for(lambda: _answers(self.port, self._pair), "NORA")
 
     def stop(self) -> None:
         """End it."""
@@ -181,6 +210,12 @@ class NoraServer:
     def pid(self) -> int:
         """Tell its first process."""
         return self._nora.process.pid
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def cpu_seconds(server: Server) -> float:
@@ -211,8 +246,10 @@ def _processes(leader: int) -> list[list[str]]:
     return found
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, pair: Pair | None = None) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    if pair is not None:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=_unverified())
     try:
         connection.request("GET", "/v2/")
         return connection.getresponse().status == 200

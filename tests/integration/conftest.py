@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.support.conformance import Client, Repository
 from tests.support.room import Room, make_room
+from tests.support.ways import Way, make_way
 
 
 @pytest.fixture
@@ -53,3 +55,24 @@ def repository(spoken_to: Client) -> Repository:
 def neighbour(spoken_to: Client) -> Repository:
     """Give another one."""
     return Repository(spoken_to, f"conformance/{os.urandom(8).hex()}")
+
+
+@pytest.fixture(scope="session")
+def ways() -> Iterator[Callable[[str], Way]]:
+    """Give a function that gives a way into a daemon that takes pushes, starting the daemon once."""
+    room = make_room()
+
+    @functools.cache
+    def find(kind: str) -> Way:
+        return make_way(room, tls=kind.startswith("https"), login=kind.endswith("-login"))
+
+    try:
+        yield find
+    finally:
+        room.end()
+
+
+@pytest.fixture(params=["http", "http-login", "https", "https-login"])
+def way(request: pytest.FixtureRequest, ways: Callable[[str], Way]) -> Way:
+    """Give each way into a daemon that takes pushes, one after the other."""
+    return ways(str(request.param))

@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from tests.support.daemon import Nora
-from tests.support.engines import Containerd, Docker, Held, Podman, Skopeo, digests_in
+from tests.support.engines import Containerd, Docker, Held, Skopeo, digests_in
 from tests.support.images import (
     MEBIBYTE,
     Blob,
@@ -24,6 +24,7 @@ from tests.support.images import (
     layer_of_directory,
     layer_of_noise,
 )
+from tests.support.podman import Podman
 from tests.support.registry import Registry
 from tests.support.relay import Relay
 from tests.support.room import Room, needs_root
@@ -122,7 +123,10 @@ def test_docker_engine(room: Room, nora: Nora, relay: Relay, images: Images, tok
     engine.pull("thing:1")
     assert engine.held("thing:1") == images.held
     served(nora, images.thing_blobs, 2, "docker")
-    assert (nora.metric("nora_cache_hits_total"), nora.metric("nora_cache_misses_total")) == (1, 1)
+    # An engine may still have the manifest itself, and then asks by HEAD alone.
+    pulls = nora.audit(method="GET", digest=images.thing.manifest.digest, status=200)
+    assert nora.metric("nora_cache_misses_total") == 1
+    assert nora.metric("nora_cache_hits_total") == len(pulls) - 1
 
 
 @pytest.mark.needs("containerd", "ctr", "docker-registry")

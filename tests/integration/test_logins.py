@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.daemon import Nora
 from tests.support.doors import PASSWORD, TOKEN, basic, write_users
-from tests.support.engines import Containerd, Docker, Held, Podman, Skopeo, digests_in
+from tests.support.engines import Containerd, Docker, Held, Skopeo, digests_in
 from tests.support.images import Image, image, layer_of_noise
+from tests.support.podman import Podman
 from tests.support.programs import wait_for
 from tests.support.registry import Registry
 from tests.support.room import Room, needs_root

@@ -28,30 +28,10 @@ USER = "puller:s3cret-word"
 NAME = "team/app"
 
 
-class _Played(ConnectProxy):
-    """A proxy on the stage."""
-
-    def __init__(self, stage: Stage, target: int) -> None:
-        super().__init__(stage.reactor, target)
-        self._stage = stage
-
-    def begin(self, room: Room) -> None:
-        """Start, and stop when the room ends."""
-        self._stage.call(self.start)
-        room.at_end(lambda: self._stage.call(lambda: Deferred.fromCoroutine(self.stop())))
-
-
 @pytest.fixture
 def stage(room: Room) -> Stage:
     """Start the stage."""
     return room.start(Stage())
-
-
-def proxy_to(room: Room, stage: Stage, upstream: Guarded) -> _Played:
-    """Start a proxy that leads every tunnel to `upstream`."""
-    proxy = _Played(stage, upstream.port)
-    proxy.begin(room)
-    return proxy
 
 
 def image_of(seed: int) -> Image:
@@ -97,7 +77,7 @@ def test_whole_pull(room: Room, stage: Stage, tls: bool) -> None:
     options = {"authority": authority, "certified": HOST} if tls else {}
     upstream = stage.upstream("far", host=HOST, auth=True, **options)
     upstream.add_image(NAME, "1", image)
-    proxy = proxy_to(room, stage, upstream)
+    proxy = stage.proxy(upstream.port)
     keys: dict[str, object] = {}
     if tls:
         ca_file = room.place("ca")
@@ -119,6 +99,33 @@ def test_whole_pull(room: Room, stage: Stage, tls: bool) -> None:
     check_secrets(nora, proxy, upstream)
 
 
+def test_environment(room: Room, stage: Stage) -> None:
+    """The daemon's environment names the proxy, and the hosts that are asked without it."""
+    image = image_of(3)
+    far = stage.upstream("far", host=HOST, auth=True)
+    near = stage.upstream("near", auth=True)
+    for upstream in (far, near):
+        upstream.add_image(NAME, "1", image)
+    proxy = stage.proxy(far.port)
+    upstreams = [
+        {"url": far.url, "name": "far"},
+        {"url": near.url, "name": "near", "namespace": "near.example"},
+    ]
+    nora = Nora(room.place("nora"), upstreams)
+    nora.variables = {
+        "HTTP_PROXY": f"http://{USER}@127.0.0.1:{proxy.port}",
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+    room.start(nora)
+    pull(nora, "1", image)
+    assert set(proxy.targets) == {f"{HOST}:80"}
+    tunnels = len(proxy.heads)
+    assert nora.get(f"/v2/{NAME}/manifests/1?ns=near.example").body == image.manifest
+    assert near.count() > 0
+    assert len(proxy.heads) == tunnels
+    check_secrets(nora, proxy, far)
+
+
 @pytest.mark.needs("skopeo")
 def test_skopeo(room: Room, stage: Stage) -> None:
     """A real client copies the image, by the registry's name as first component, through a TLS upstream's proxy."""
@@ -126,7 +133,7 @@ def test_skopeo(room: Room, stage: Stage) -> None:
     authority = Authority()
     upstream = stage.upstream("far", host=HOST, authority=authority, certified=HOST)
     upstream.add_image(NAME, "1", image)
-    proxy = proxy_to(room, stage, upstream)
+    proxy = stage.proxy(upstream.port)
     ca_file = room.place("ca")
     ca_file.write_bytes(authority.pem)
     nora = room.start(Nora(room.place("nora"), [place(upstream, proxy, ca_file=str(ca_file))]))
@@ -144,7 +151,7 @@ def test_reload(room: Room, stage: Stage) -> None:
     images = [image_of(seed) for seed in (3, 4, 5)]
     for number, image in enumerate(images):
         upstream.add_image(NAME, str(number), image)
-    ways = [proxy_to(room, stage, upstream) for _ in range(2)]
+    ways = [stage.proxy(upstream.port) for _ in range(2)]
     nora = room.start(Nora(room.place("nora"), [place(upstream, ways[0])]))
     for number, image in enumerate(images):
         way, other = ways[number % 2], ways[1 - number % 2]
@@ -166,7 +173,7 @@ def test_the_proxy_is_down(room: Room, stage: Stage) -> None:
     upstream = stage.upstream("far", host=HOST)
     upstream.add_image(NAME, "1", image)
     upstream.add_image(NAME, "2", other)
-    proxy = proxy_to(room, stage, upstream)
+    proxy = stage.proxy(upstream.port)
     nora = room.start(Nora(room.place("nora"), [place(upstream, proxy)], {"docker": {"metadata_ttl": 0}}))
     pull(nora, "1", image)
     stage.call(lambda: Deferred.fromCoroutine(proxy.stop()))

@@ -69,17 +69,17 @@ def test_skopeo(room: Room, nora: Nora, authority: Authority, big: Image) -> Non
     trusted = room.place("certs")
     trusted.mkdir()
     (trusted / "ca.crt").write_bytes(authority.pem)
-    client = Skopeo(room.place("skopeo"))
+    client = Skopeo(room.place("skopeo"), trusted)
     source = f"docker://127.0.0.1:{nora.port}/library/big:1"
     for _ in range(2):
         target = room.place("copied")
-        client.copy(source, target, certificates=trusted)
+        client.copy(source, target)
         assert digests_in(target) == {blob.digest for blob in (big.manifest, *big.blobs)}
     strangers = room.place("certs")
     strangers.mkdir()
     (strangers / "ca.crt").write_bytes(Authority("another").pem)
     with pytest.raises(AssertionError, match="certificate signed by unknown authority"):
-        client.copy(source, room.place("copied"), certificates=strangers)
+        Skopeo(room.place("skopeo"), strangers).copy(source, room.place("copied"))
 
 
 @pytest.mark.needs("docker-registry")

@@ -120,6 +120,8 @@ class Nora:
         self.configuration = directory / "nora.toml"
         self.trust: ssl.SSLContext | None = None
         """With it, HTTPS is spoken, and verified by it."""
+        self.variables: dict[str, str] = {}
+        """What its environment has besides, from the next start on."""
         self._starts = 0
         self._process: Process | None = None
         self.configure(upstreams, settings)
@@ -153,7 +155,14 @@ class Nora:
             "--config",
             str(self.configuration),
         ]
-        variables = environment(self.directory, PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1")
+        # What workers share is in the test's own directory: a parent that is killed leaves it behind.
+        variables = environment(
+            self.directory,
+            PYTHONPATH=str(ROOT),
+            PYTHONUNBUFFERED="1",
+            RUNTIME_DIRECTORY=str(self.directory),
+            **self.variables,
+        )
         log = self.directory / f"nora-{self._starts}.log"
         self._process = Process(command, log, variables, directory=ROOT)
         return self._process

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -17,7 +18,8 @@ import attrs
 
 from tests.support.programs import Process, environment, find, run
 
-_ACCEPT_ANYTHING = '{"default": [{"type": "insecureAcceptAnything"}]}'
+ACCEPT_ANYTHING = '{"default": [{"type": "insecureAcceptAnything"}]}'
+"""The policy of containers/image that asks for no signatures."""
 
 
 @attrs.frozen
@@ -51,6 +53,13 @@ def read_saved(archive: Path) -> Held:
         return Held(digest(entry["Config"]), tuple(digest(name) for name in entry["Layers"]))
 
 
+def digest_told(said: str) -> str:
+    """Give the digest that a client printed last, after what it calls `digest`."""
+    found = re.findall(r"digest: (sha256:[0-9a-f]{64})", said)
+    assert found, said
+    return str(found[-1])
+
+
 def unmount_below(directory: Path) -> None:
     """Unmount everything mounted at or below `directory`, the deepest first."""
     root = str(directory.resolve())
@@ -64,11 +73,12 @@ def unmount_below(directory: Path) -> None:
 
 
 class Docker:
-    """A Docker engine of the test's own, whose only registry mirror is `mirror`."""
+    """A Docker engine of the test's own, whose only registry mirror is `mirror`; the engine sees `variables`."""
 
-    def __init__(self, directory: Path, mirror: str) -> None:
+    def __init__(self, directory: Path, mirror: str, **variables: str) -> None:
         self._directory = directory
         self._mirror = mirror
+        self._own = variables
         # A Unix socket's path is at most 107 bytes: pytest's directories come near that.
         self._socket = directory / "d.sock"
         self._process: Process | None = None
@@ -94,7 +104,7 @@ class Docker:
             ),
             *("--storage-driver=vfs", "--registry-mirror", self._mirror),
         ]
-        process = Process(command, here / "dockerd.log", self._variables)
+        process = Process(command, here / "dockerd.log", {**self._variables, **self._own})
         self._process = process
         try:
             process.wait_until(self._answers, "dockerd's answer", 60)
@@ -116,6 +126,18 @@ class Docker:
     def login(self, host: str, user: str, password: str) -> str:
         """Log in; gives what the client printed. Raises `AssertionError` when it is refused."""
         return self._docker("login", "--username", user, "--password", password, host)
+
+    def load(self, archive: Path) -> None:
+        """Take in what is in an archive as `docker save` writes it."""
+        self._docker("load", "--input", str(archive))
+
+    def tag(self, name: str, other: str) -> None:
+        """Give an image another name."""
+        self._docker("tag", name, other)
+
+    def push(self, name: str) -> str:
+        """Push an image; gives the manifest's digest. Raises `AssertionError` when it is refused."""
+        return digest_told(self._docker("push", name))
 
     def pull(self, name: str) -> str:
         """Pull an image; gives what the client printed."""
@@ -166,12 +188,7 @@ class Containerd:
     def start(self) -> None:
         """Start it and wait until it answers."""
         here = self._directory
-        hosts = here / "certs.d" / "docker.io"
-        hosts.mkdir(parents=True)
-        (hosts / "hosts.toml").write_text(
-            # The server is NORA too, so that no answer can come from elsewhere.
-            f'server = "{self._mirror}"\n\n[host."{self._mirror}"]\n  capabilities = ["pull", "resolve"]\n'
-        )
+        self.hosts("docker.io", self._mirror)
         configuration = here / "config.toml"
         configuration.write_text(
             "version = 2\n"
@@ -195,6 +212,17 @@ class Containerd:
             self._process.stop()
         unmount_below(self._directory)
 
+    def hosts(self, registry: str, url: str, authority: Path | None = None) -> Path:
+        """Have `registry` asked at `url`, with a certificate of that `authority`; gives the directory of hosts."""
+        hosts = self._directory / "certs.d" / registry
+        hosts.mkdir(parents=True)
+        trusted = f'  ca = "{authority}"\n' if authority else ""
+        (hosts / "hosts.toml").write_text(
+            # The server is NORA too, so that no answer can come from elsewhere.
+            f'server = "{url}"\n\n[host."{url}"]\n  capabilities = ["pull", "resolve", "push"]\n{trusted}'
+        )
+        return hosts.parent
+
     def pull(self, name: str) -> str:
         """Pull and unpack an image; gives what `ctr` printed."""
         hosts = str(self._directory / "certs.d")
@@ -204,6 +232,19 @@ class Containerd:
         """Pull an image by plain HTTP from the host in its name, logged in there."""
         login = ("--plain-http", "--user", f"{user}:{password}")
         return self._ctr("images", "pull", *login, "--snapshotter", "native", name)
+
+    def load(self, archive: Path, base: str) -> None:
+        """Take in what is in an archive of an OCI layout: the images there are `base` with their own tags."""
+        options = ("--all-platforms", "--no-unpack", "--snapshotter", "native", "--base-name", base)
+        self._ctr("images", "import", *options, str(archive))
+
+    def push(self, name: str, source: str, *options: str) -> str:
+        """Push `source`, as it was loaded, as `name`; gives what `ctr` printed."""
+        return self._ctr("images", "push", *options, name, source)
+
+    def fetch(self, name: str, *options: str) -> None:
+        """Pull all platforms of an image, and unpack none."""
+        self._ctr("content", "fetch", "--all-platforms", *options, name)
 
     def remove(self, name: str) -> None:
         """Remove an image with its content, at once."""
@@ -232,75 +273,17 @@ class Containerd:
         return run([find("ctr"), "--address", str(self._address), *arguments], self._variables)
 
 
-class Podman:
-    """podman with a storage of its own; docker.io goes to the mirror at `host` (host:port, http)."""
-
-    def __init__(self, directory: Path, host: str) -> None:
-        self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
-        registries = directory / "registries.conf"
-        registries.write_text(
-            'unqualified-search-registries = ["docker.io"]\nshort-name-mode = "disabled"\n\n'
-            f'[[registry]]\nlocation = "docker.io"\n[[registry.mirror]]\nlocation = "{host}"\ninsecure = true\n\n'
-            f'[[registry]]\nlocation = "{host}"\ninsecure = true\n'
-        )
-        (directory / "policy.json").write_text(_ACCEPT_ANYTHING)
-        (directory / "storage.conf").write_text(
-            f'[storage]\ndriver = "vfs"\ngraphroot = "{directory}/root"\nrunroot = "{directory}/run"\n'
-        )
-        (directory / "containers.conf").write_text(
-            f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\ntmp_dir = "{directory}/tmp"\n'
-        )
-        self._variables = environment(
-            directory,
-            CONTAINERS_REGISTRIES_CONF=str(registries),
-            CONTAINERS_STORAGE_CONF=str(directory / "storage.conf"),
-            CONTAINERS_CONF=str(directory / "containers.conf"),
-            REGISTRY_AUTH_FILE=str(directory / "auth.json"),
-            TMPDIR=str(directory),
-        )
-        (directory / "auth.json").write_text("{}")
-
-    def stop(self) -> None:
-        """Leave no mounts."""
-        unmount_below(self._directory)
-
-    def login(self, host: str, user: str, password: str) -> str:
-        """Log in; gives what podman printed. Raises `AssertionError` when it is refused."""
-        return self._podman("login", "--tls-verify=false", "--username", user, "--password", password, host)
-
-    def pull(self, name: str) -> str:
-        """Pull an image; gives what podman printed: its identifier."""
-        return self._podman(
-            "pull", "--quiet", "--signature-policy", str(self._directory / "policy.json"), name
-        )
-
-    def remove(self, name: str) -> None:
-        """Remove an image with its layers."""
-        self._podman("image", "rm", "--force", name)
-
-    def images(self) -> list[str]:
-        """Give the identifiers of all images."""
-        return self._podman("image", "ls", "--quiet", "--no-trunc").split()
-
-    def held(self, name: str) -> Held:
-        """Hash what it holds of an image."""
-        archive = self._directory / "saved.tar"
-        archive.unlink(missing_ok=True)
-        self._podman("save", "--quiet", "--format", "docker-archive", "--output", str(archive), name)
-        return read_saved(archive)
-
-    def _podman(self, *arguments: str) -> str:
-        return run([find("podman"), *arguments], self._variables)
-
-
 class Skopeo:
-    """skopeo with a configuration of its own."""
+    """skopeo with a configuration of its own.
 
-    def __init__(self, directory: Path) -> None:
+    With a directory of `certificates` it speaks TLS alone, and trusts those in it.
+    """
+
+    def __init__(self, directory: Path, certificates: Path | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
-        (directory / "policy.json").write_text(_ACCEPT_ANYTHING)
+        self._certificates = certificates
+        (directory / "policy.json").write_text(ACCEPT_ANYTHING)
         (directory / "registries.conf").write_text("")
         (directory / "registries.d").mkdir(exist_ok=True)
         (directory / "auth.json").write_text("{}")
@@ -313,47 +296,45 @@ class Skopeo:
 
     def login(self, host: str, user: str, password: str) -> str:
         """Log in; gives what skopeo printed. Raises `AssertionError` when it is refused."""
-        login = ("--tls-verify=false", "--username", user, "--password", password, host)
-        return run([find("skopeo"), "login", *login], self._variables)
+        login = ("--username", user, "--password", password, host)
+        return run([find("skopeo"), "login", self._tls(), *login], self._variables)
 
     def inspect(self, image: str, *options: str) -> str:
         """Give the digest of the manifest that `image` stands for."""
-        policy, registries = str(self._directory / "policy.json"), str(self._directory / "registries.d")
-        command = [find("skopeo"), "--policy", policy, "--registries.d", registries, "inspect"]
-        digest: str = json.loads(run([*command, "--tls-verify=false", *options, image], self._variables))[
-            "Digest"
-        ]
+        digest: str = json.loads(self._run("inspect", self._tls(), *options, image))["Digest"]
         return digest
 
     def tags(self, repository: str) -> list[str]:
         """List the tags of `repository`, such as `docker://127.0.0.1:4000/library/thing`."""
-        policy, registries = str(self._directory / "policy.json"), str(self._directory / "registries.d")
-        said = run(
-            [
-                *(find("skopeo"), "--policy", policy, "--registries.d", registries),
-                *("list-tags", "--tls-verify=false", repository),
-            ],
-            self._variables,
-        )
-        tags: list[str] = json.loads(said)["Tags"]
+        tags: list[str] = json.loads(self._run("list-tags", self._tls(), repository))["Tags"]
         return tags
 
-    def copy(self, source: str, target: Path, *options: str, certificates: Path | None = None) -> None:
-        """Copy `source`, such as `docker://127.0.0.1:4000/library/thing:1`, to the new directory `target`.
+    def copy(self, source: str, target: Path | str, *options: str) -> None:
+        """Copy `source`, such as `docker://127.0.0.1:4000/library/thing:1`, to a place alike or to a new directory.
 
-        The directory then holds each blob under its hexadecimal digest, and `manifest.json`. With a directory of
-        `certificates` it speaks TLS alone, and trusts those in it.
+        The directory then holds each blob under its hexadecimal digest, and `manifest.json`.
         """
-        tls = ["--src-tls-verify=false"] if certificates is None else [f"--src-cert-dir={certificates}"]
-        policy = str(self._directory / "policy.json")
-        registries = str(self._directory / "registries.d")
-        run(
-            [
-                *(find("skopeo"), "--policy", policy, "--registries.d", registries, "copy", "--quiet"),
-                *(*tls, *options, source, f"dir:{target}"),
-            ],
-            self._variables,
-        )
+        place = target if isinstance(target, str) else f"dir:{target}"
+        tls = [
+            self._tls(f"{end}-")
+            for end, where in (("src", source), ("dest", place))
+            if where.startswith("docker://")
+        ]
+        self._run("copy", "--quiet", *tls, *options, source, place)
+
+    def delete(self, image: str) -> None:
+        """Delete an image from its registry."""
+        self._run("delete", self._tls(), image)
+
+    def _tls(self, end: str = "") -> str:
+        if self._certificates is None:
+            return f"--{end}tls-verify=false"
+        return f"--{end}cert-dir={self._certificates}"
+
+    def _run(self, *arguments: str) -> str:
+        policy, registries = str(self._directory / "policy.json"), str(self._directory / "registries.d")
+        command = [find("skopeo"), "--policy", policy, "--registries.d", registries, *arguments]
+        return run(command, self._variables)
 
 
 def digests_in(directory: Path) -> set[str]:

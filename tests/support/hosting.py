@@ -102,7 +102,7 @@ class Hosting:
         self.routing = Routing(upstreams, **routing)
         rules = ImmutableTags(immutable)
         absences = Absences(self.clock, 0.0, Counts())
-        manifests = Manifests(self.blobs, self.repositories, self.index, Background(), absences)
+        manifests = Manifests(self.blobs, self.repositories, self.index, self.locks, Background(), absences)
         self.push = ManifestPush(
             AnyTarget(self.names),
             self.repositories,

@@ -15,6 +15,7 @@ import json
 import os
 import random
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -125,14 +126,7 @@ def noise(size: int, seed: int = 1) -> bytes:
 
 def layer(files: Mapping[str, bytes]) -> Layer:
     """Make a layer that holds `files`: path without a leading slash, and content."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for path, content in files.items():
-            entry = tarfile.TarInfo(path)
-            entry.size = len(content)
-            entry.mode = 0o644
-            archive.addfile(entry, io.BytesIO(content))
-    tar = buffer.getvalue()
+    tar = _tar(files)
     return Layer(gzip.compress(tar, 6, mtime=0), digest_of(tar))
 
 
@@ -254,9 +248,38 @@ def write_layout(directory: Path, tag: str, written: Image | Index) -> None:
     (directory / "index.json").write_bytes(_json({"schemaVersion": 2, "manifests": [top]}))
 
 
+def write_archive(path: Path, name: str, written: Image) -> None:
+    """Write an image as `docker save` does: its layers are plain tars."""
+    layers = {f"{one.digest.partition(':')[2]}.tar": gzip.decompress(one.data) for one in written.layers}
+    config = written.config.digest.partition(":")[2] + ".json"
+    entry = {"Config": config, "RepoTags": [name], "Layers": list(layers)}
+    files = {**layers, config: written.config.data, "manifest.json": _json([entry])}
+    path.write_bytes(_tar(files))
+
+
+def write_layout_archive(path: Path, tag: str, written: Image | Index) -> None:
+    """Write an OCI image layout as one file."""
+    with tempfile.TemporaryDirectory() as made:
+        write_layout(Path(made), tag, written)
+        with tarfile.open(path, "w") as archive:
+            for each in sorted(Path(made).iterdir()):
+                archive.add(each, each.name)
+
+
 def basic(user: str, password: str) -> str:
     """Give the value of an Authorization header."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path, content in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size = len(content)
+            entry.mode = 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
 
 
 def _regular_files(source: Path) -> Iterator[Path]:

@@ -112,7 +112,9 @@ class Pulling:
         self.background = Background()
         self.owners = Owners(self.repositories, self.names, self.clock.seconds, fallback, self.counts)
         self.absences = Absences(self.clock, negative_ttl, self.counts)
-        self.manifests = Manifests(self.blobs, self.repositories, self.index, self.background, self.absences)
+        self.manifests = Manifests(
+            self.blobs, self.repositories, self.index, self.locks, self.background, self.absences
+        )
         self.tags = Tags(
             self.repositories,
             self.manifests,

@@ -16,6 +16,7 @@ from nora.push.mounts import Mounts
 from nora.push.sessions import Sessions
 from nora.push.targets import HostedTargets
 from nora.storage.blobs import DiskBlobs
+from nora.storage.holdings import Holdings
 from nora.storage.interfaces import Disk
 from nora.storage.layout import Layout
 from nora.storage.locks import DiskLocks
@@ -70,9 +71,9 @@ class PlayedBody:
         """End cleanly."""
         self._done.callback(None)
 
-    def break_off(self) -> None:
-        """Let the client go in the middle."""
-        self._done.errback(Broken("the client left"))
+    def break_off(self, error: Exception | None = None) -> None:
+        """Let the client go in the middle, or `error` be found."""
+        self._done.errback(error or Broken("the client left"))
 
 
 class WholeBody(PlayedBody):
@@ -125,7 +126,8 @@ class Pushing:
             own_hosts=("nora.internal:4000",),
             hosted=hosted,
         )
-        self.targets = HostedTargets(self.routing, self.names)
+        self.holdings = Holdings(self.layout, self.disk, self.records)
+        self.targets = HostedTargets(self.routing, self.names, self.holdings)
         self.mounts = Mounts(
             self.routing,
             self.targets,
@@ -137,7 +139,6 @@ class Pushing:
             self.locks,
         )
         self.background = Background()
-        self.bytes = 0
         self.push = Sessions(
             self.uploads,
             self.repositories,
@@ -145,17 +146,12 @@ class Pushing:
             self.targets,
             self.mounts,
             self.background,
-            self,
             max_size,
         )
 
     def now(self) -> float:
         """Tell the time."""
         return time.time() + self.later
-
-    def pushed(self, count: int) -> None:
-        """Count bytes."""
-        self.bytes += count
 
 
 def started(work: Any) -> Deferred[Any]:

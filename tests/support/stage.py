@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.threads import blockingCallFromThread
 
+from tests.support.connect_proxy import ConnectProxy
 from tests.support.fake_upstream import FakeUpstream
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Stage:
     def __init__(self) -> None:
         self.reactor: Any = EPollReactor()
         self.players: list[Guarded] = []
+        self.proxies: list[ConnectProxy] = []
         self._thread = threading.Thread(target=self.reactor.run, args=(False,), daemon=True)
 
     def start(self) -> None:
@@ -60,6 +62,8 @@ class Stage:
 
     def stop(self) -> None:
         """Stop every upstream, then the reactor."""
+        for proxy in self.proxies:
+            self.wait(proxy.stop)
         for player in self.players:
             self.wait(player.stop)
         self.reactor.callFromThread(self.reactor.stop)
@@ -72,6 +76,13 @@ class Stage:
         self.wait(player.start)
         self.players.append(player)
         return player
+
+    def proxy(self, target: int) -> ConnectProxy:
+        """Start a proxy that leads every tunnel to the port `target`."""
+        proxy = ConnectProxy(self.reactor, target)
+        self.call(proxy.start)
+        self.proxies.append(proxy)
+        return proxy
 
     def call(self, work: Callable[..., T], *arguments: Any) -> T:
         """Call `work(*arguments)` in the reactor's thread, and give its result."""

@@ -37,6 +37,7 @@ from nora.storage.interfaces import (
 from nora.storage.layout import Layout
 from nora.storage.records import MAX_RECORD_SIZE
 from nora.storage.repositories import list_key
+from tests.support.cold_disk import Warm
 
 R = TypeVar("R")
 
@@ -51,7 +52,7 @@ def temporary_folder(case: SynchronousTestCase) -> str:
     return folder
 
 
-class ImmediateDisk:
+class ImmediateDisk(Warm):
     """Does the work at once, on the caller's thread."""
 
     def start(self) -> None:
@@ -65,7 +66,7 @@ class ImmediateDisk:
         return execute(work, *arguments)
 
 
-class SteppedDisk:
+class SteppedDisk(Warm):
     """Keeps the work until `step` is called: for tests of what happens while the disk is busy."""
 
     def __init__(self) -> None:
@@ -95,7 +96,7 @@ class SteppedDisk:
             self.step()
 
 
-class FullDisk:
+class FullDisk(Warm):
     """Fails all work with `NoSpace`."""
 
     def run(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:

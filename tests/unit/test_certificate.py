@@ -12,8 +12,8 @@ from twisted.logger import capturedLogs
 from nora.config import UpstreamConfig
 from nora.process import CannotReload, CannotStart
 from tests.support.authority import Authority
+from tests.support.daemon_case import DaemonCase
 from tests.support.storage_fakes import temporary_folder
-from tests.unit.test_daemon import DaemonCase
 
 
 class CertificateTests(DaemonCase):

@@ -1,13 +1,10 @@
-"""The composition root: its start, its stop at any moment, and what a reload exchanges."""
+"""The composition root: its start, and its stop at any moment."""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import resource
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -15,140 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet import reactor as installed
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from nora.config import (
     AuditConfig,
-    Config,
-    DockerConfig,
-    ServerConfig,
-    StorageConfig,
     UpstreamConfig,
-    needs_restart,
 )
 from nora.daemon import Daemon, build
-from nora.process import CannotReload, CannotStart, Sockets
+from nora.process import CannotStart, Sockets
 from tests.support.daemon import Nora
-from tests.support.fake_upstream import FakeUpstream, make_image
-from tests.support.http_client import Reply, connect
-from tests.support.programs import free_port
+from tests.support.daemon_case import (
+    DaemonCase,
+    eventually,
+    handles_term,
+    hold_index,
+    index_is_opened,
+    reactor,
+)
 from tests.support.storage_fakes import temporary_folder
-
-reactor: Any = installed
-
-
-def coroutine(work: Any) -> Deferred[Any]:
-    """Start a coroutine."""
-    return Deferred.fromCoroutine(work)
-
-
-async def eventually(look: Callable[[], object], what: str) -> None:
-    """Look again and again, for ten seconds at the most."""
-    until = time.monotonic() + 10
-    while not look():
-        assert time.monotonic() < until, f"waited for {what}"
-        await deferLater(reactor, 0.01)
-
-
-class NeedsRestartTests(SynchronousTestCase):
-    """What a reload cannot take over is told."""
-
-    def test_nothing_changed(self) -> None:
-        """The same configuration needs none."""
-        self.assertEqual(needs_restart(Config(), Config()), [])
-
-    def test_what_is_reloaded(self) -> None:
-        """Keys that a running daemon takes over need none."""
-        old = Config()
-        new = attrs.evolve(
-            old,
-            docker=attrs.evolve(old.docker, metadata_ttl=1, upstreams=(), proxy_timeout=3, hosted=("a/*",)),
-            server=attrs.evolve(old.server, public_url="https://here.example"),
-        )
-        self.assertEqual(needs_restart(old, new), [])
-
-    def test_tls(self) -> None:
-        """Another certificate needs none; to begin or end to speak TLS does."""
-        plain = Config()
-        first, second = [
-            attrs.evolve(plain, server=attrs.evolve(plain.server, tls_certificate=name, tls_key=name))
-            for name in ("/a", "/b")
-        ]
-        self.assertEqual(needs_restart(first, second), [])
-        self.assertEqual(needs_restart(plain, first), ["server.tls_certificate"])
-        self.assertEqual(needs_restart(first, plain), ["server.tls_certificate"])
-
-    def test_what_is_not(self) -> None:
-        """Each of the others is named, with its section."""
-        old = Config()
-        new = attrs.evolve(
-            old,
-            server=attrs.evolve(old.server, port=1, drain_timeout=7),
-            docker=attrs.evolve(old.docker, max_fills=3, metadata_ttl=1),
-            audit=attrs.evolve(old.audit, enabled=False),
-            log=attrs.evolve(old.log, level="debug"),
-        )
-        named = {"server.port", "server.drain_timeout", "docker.max_fills", "audit.enabled", "log.level"}
-        self.assertEqual(set(needs_restart(old, new)), named)
-
-
-class DaemonCase(TestCase):
-    """Daemons on one store, in this process."""
-
-    timeout = 30
-
-    def setUp(self) -> None:
-        """Have an empty store, and no threads or descriptors left at the end."""
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limit)
-        self.store = Path(temporary_folder(self)) / "store"
-        self.config = Config(
-            server=ServerConfig(port=free_port(), drain_timeout=0.5),
-            storage=StorageConfig(path=str(self.store)),
-            docker=DockerConfig(upstreams=(), metadata_ttl=0),
-        )
-
-    def daemon(self, config: Config | None = None) -> Daemon:
-        """Build one; its configuration is read again from `self.config`."""
-        daemon = build(config or self.config, reactor, Sockets(reactor), lambda: self.config)
-        # A test that fails half way must not leave threads that keep the whole run from ending.
-        self.addCleanup(daemon.stop, 0.1)
-        return daemon
-
-    async def running(self, config: Config | None = None) -> Daemon:
-        """Start one."""
-        daemon = self.daemon(config)
-        await daemon.start()
-        return daemon
-
-    async def refused(self, daemon: Daemon, kind: type[Exception]) -> Exception:
-        """Give the error that the start of `daemon` fails with."""
-        try:
-            await daemon.start()
-        except kind as error:
-            return error
-        raise AssertionError("it started")
-
-    async def get(self, path: str) -> Reply:
-        """Ask the daemon."""
-        client = await connect(reactor, self.config.server.port)
-        try:
-            return await client.ask("GET", path)
-        finally:
-            client.transport.abortConnection()
-            await client.closed()
-
-    async def check_gone(self) -> None:
-        """Fail unless nothing of a daemon is left: another one starts and stops, and no thread is there."""
-        other = await self.running()
-        self.assertEqual((await self.get("/ready")).status, 200)
-        await other.stop(0.1)
-        named = [each.name for each in threading.enumerate() if each.name.startswith(("disk", "index"))]
-        self.assertEqual(named, [])
 
 
 class StartTests(DaemonCase):
@@ -254,6 +138,27 @@ class StartTests(DaemonCase):
         self.assertEqual(self.flushLoggedErrors(), [])
         await self.check_gone()
 
+    async def test_stopped_in_a_chore(self) -> None:
+        """A chore that is at work when the stop comes has the store until it ends."""
+        daemon = self.daemon()
+        begun, go_on = threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+        swept: list[int] = []
+
+        async def sweep(age: float) -> int:
+            await daemon._store.disk.run(begun.set)
+            await daemon._store.disk.run(go_on.wait, 20)
+            swept.append(await daemon._store.disk.run(int))
+            return 0
+
+        self.patch(daemon._store.parts, "sweep", sweep)
+        await daemon.start()
+        await eventually(begun.is_set, "the chore to be at work")
+        reactor.callLater(0.05, go_on.set)
+        await daemon.stop(0.1)
+        self.assertEqual((swept, self.flushLoggedErrors()), ([0], []))
+        await self.check_gone()
+
     async def test_never_started(self) -> None:
         """A daemon that was not started can be stopped."""
         await self.daemon().stop(0.1)
@@ -300,99 +205,6 @@ class StartTests(DaemonCase):
         self.assertIn("HTTPS_PROXY: must be http://", str(raised.exception))
 
 
-class ReloadTests(DaemonCase):
-    """A reload exchanges what changed, and keeps the rest."""
-
-    async def upstream(self, tag: str) -> FakeUpstream:
-        """Start an upstream that wants tokens and has one image."""
-        upstream = FakeUpstream(reactor, auth=True)
-        upstream.add_image("team/app", tag, make_image([tag.encode()]))
-        await upstream.start()
-        self.addCleanup(lambda: coroutine(upstream.stop()))
-        return upstream
-
-    def use(self, *upstreams: FakeUpstream, **docker: Any) -> None:
-        """Configure these, named `u1.test` and so on."""
-        tables = tuple(
-            UpstreamConfig(each.url, name=f"u{each.port}", namespace=f"u{each.port}.test")
-            for each in upstreams
-        )
-        self.config = attrs.evolve(
-            self.config, docker=attrs.evolve(self.config.docker, upstreams=tables, **docker)
-        )
-
-    async def pull(self, upstream: FakeUpstream, tag: str) -> int:
-        """Pull its image; tells the status."""
-        return (await self.get(f"/v2/team/app/manifests/{tag}?ns=u{upstream.port}.test")).status
-
-    async def test_upstreams(self) -> None:
-        """One that stays keeps its connection and token; one that goes is closed; one that comes is asked."""
-        kept, dropped, added = [await self.upstream(name) for name in ("kept", "dropped", "added")]
-        self.use(kept, dropped)
-        daemon = await self.running()
-        self.assertEqual([await self.pull(kept, "kept"), await self.pull(dropped, "dropped")], [200, 200])
-        self.assertEqual(await self.pull(added, "added"), 404)
-        self.use(added, kept)
-        daemon.reload()
-        await eventually(
-            lambda: dropped.closed == dropped.connections, "the dropped one's connections to end"
-        )
-        self.assertEqual([await self.pull(kept, "kept"), await self.pull(added, "added")], [200, 200])
-        self.assertEqual((kept.tokens, kept.connections, kept.closed), (1, 1, 0))
-        asked = len(dropped.requests)
-        self.assertEqual(await self.pull(dropped, "dropped"), 404)
-        self.assertEqual(len(dropped.requests), asked)
-        await daemon.stop(0.1)
-        self.assertEqual(kept.closed, kept.connections)
-
-    async def test_changed_time(self) -> None:
-        """A time that an upstream is asked with makes it a new one; freshness does not."""
-        upstream = await self.upstream("1")
-        self.use(upstream)
-        daemon = await self.running()
-        self.assertEqual(await self.pull(upstream, "1"), 200)
-        self.use(upstream, metadata_ttl=3600)
-        daemon.reload()
-        asked = len(upstream.requests)
-        self.assertEqual(await self.pull(upstream, "1"), 200)
-        self.assertEqual(len(upstream.requests), asked)
-        self.use(upstream, metadata_ttl=0, proxy_timeout=7)
-        daemon.reload()
-        self.assertEqual(await self.pull(upstream, "1"), 200)
-        self.assertEqual(upstream.tokens, 2)
-        await daemon.stop(0.1)
-
-    async def test_trusted_proxies(self) -> None:
-        """Proxies that the configuration names are believed from then on."""
-        daemon = await self.running()
-        self.config = attrs.evolve(
-            self.config, server=attrs.evolve(self.config.server, trusted_proxies=("127.0.0.1",))
-        )
-        for _ in range(2):
-            client = await connect(reactor, self.config.server.port)
-            await client.ask("GET", "/v2/x/manifests/1", "X-Forwarded-For: 192.0.2.1")
-            client.transport.abortConnection()
-            await client.closed()
-            daemon.reload()
-        await daemon.stop(0.1)
-        lines = (self.store / "audit.jsonl").read_text().splitlines()
-        self.assertEqual([json.loads(line)["client"] for line in lines], ["127.0.0.1", "192.0.2.1"])
-
-    async def test_refused(self) -> None:
-        """A configuration that cannot be used changes nothing."""
-        upstream = await self.upstream("1")
-        self.use(upstream)
-        daemon = await self.running()
-        self.assertEqual(await self.pull(upstream, "1"), 200)
-        bad = UpstreamConfig("https://registry.example", ca_file=str(self.store / "no.pem"))
-        self.config = attrs.evolve(self.config, docker=attrs.evolve(self.config.docker, upstreams=(bad,)))
-        with self.assertRaises(CannotReload):
-            daemon.reload()
-        self.assertEqual(await self.pull(upstream, "1"), 200)
-        self.assertEqual(upstream.tokens, 1)
-        await daemon.stop(0.1)
-
-
 ENDED = (0, -signal.SIGTERM)
 """How a process ends in order. In its first moments the signal function is still Twisted's own, which lets the process
 shut down as ours does and then end by the signal."""
@@ -433,31 +245,3 @@ class SignalTests(SynchronousTestCase):
             self.assertIn(process.wait(5), ENDED, nora.log)
         self.assertIn("Server Shut Down", nora.log)
         self.assertNotIn("Traceback", nora.log)
-
-
-def hold_index(store: Path) -> sqlite3.Connection:
-    """Make an index that nobody else can open until this connection is closed."""
-    connection = sqlite3.connect(store / "index.sqlite", isolation_level=None, check_same_thread=False)
-    connection.execute("CREATE TABLE other (id INTEGER)")
-    connection.execute("BEGIN EXCLUSIVE")
-    return connection
-
-
-def index_is_opened(store: Path) -> bool:
-    """Tell whether a daemon is about to open the index: it then has the lock beside it."""
-    path = store / "index.sqlite.lock"
-    if not path.exists():
-        return False
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
-
-
-def handles_term(pid: int) -> bool:
-    """Tell whether a process has a function for SIGTERM."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)

@@ -13,9 +13,9 @@ from nora.config import AccessConfig, AuthConfig, Config, RuleConfig, Secret, To
 from nora.config.kinds import Refused
 from nora.config.texts import TokenText
 from nora.process import CannotReload, CannotStart
+from tests.support.daemon_case import DaemonCase, reactor
 from tests.support.doors import PASSWORD, TOKEN, basic, write_users
 from tests.support.http_client import Reply, connect
-from tests.unit.test_daemon import DaemonCase, reactor
 
 
 class EntranceTests(DaemonCase):

@@ -63,6 +63,43 @@ class BodyTests(SiteTestCase):
         self.assertEqual(self.site.in_flight, 0)
 
 
+class HeadTests(SiteTestCase):
+    """What is no request is answered in JSON, logged, and the last thing on its connection."""
+
+    async def refused(self, status: int, code: str, *headers: str, version: str = "1.1") -> None:
+        client = await self.client()
+        lines = [f"PATCH /v2/a/blobs/uploads/x HTTP/{version}", "Host: a", *headers, "", ""]
+        # A request hides behind it, as one would in what another server takes for a body.
+        hidden = "3\r\nabc\r\n0\r\n\r\nGET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n"
+        client.transport.write(("\r\n".join(lines) + hidden).encode("latin-1"))
+        reply = await client.reply()
+        self.assertEqual((reply.status, reply.error()["code"]), (status, code), headers)
+        self.assertEqual((reply.headers["connection"], "x-request-id" in reply.headers), ("close", True))
+        await client.closed()
+        self.assertEqual(client.received, b"", headers)
+
+    async def test_lengths(self) -> None:
+        """Lengths and codings that two servers could read in two ways are refused."""
+        for headers in (
+            ["Content-Length: 3", "Transfer-Encoding: chunked"],
+            ["Transfer-Encoding: identity", "Content-Length: 3"],
+            ["Transfer-Encoding: gzip, chunked"],
+            ["Content-Length: " + "9" * 5000],
+            ["Content-Length: 3", "Content-Length: 4"],
+            ["Content-Length:", " 3"],
+            ["nonsense"],
+        ):
+            await self.refused(400, "UNSUPPORTED", *headers)
+        await self.refused(400, "UNSUPPORTED", "Transfer-Encoding: chunked", version="1.0")
+
+    async def test_too_large(self) -> None:
+        """A head has a bound, in one line, in many, and in their number."""
+        await self.refused(431, "SIZE_INVALID", "X: " + "y" * 100_000)
+        await self.refused(431, "SIZE_INVALID", *(f"X-{n}: {'y' * 990}" for n in range(100)))
+        await self.refused(431, "SIZE_INVALID", *(f"X-{n}: y" for n in range(1000)))
+        self.assertEqual(self.count("nora_requests_total", method="other", endpoint="other", status="431"), 3)
+
+
 class LingerTests(SiteTestCase):
     """Refused requests and late ones, by a clock of the test's own."""
 
@@ -134,7 +171,7 @@ class GreetingTests(SiteTestCase):
         self.assertIn(b"not HTTPS", client.received)
 
     async def test_garbage(self) -> None:
-        """What is no HTTP is refused by the parser, and nothing is counted as a request."""
+        """What is no HTTP is refused by the parser, and counted as such."""
         for text in (
             b"hello\r\n\r\n",
             b"GET / HTTP/9.9\r\n\r\n",
@@ -145,7 +182,9 @@ class GreetingTests(SiteTestCase):
             client.transport.write(text)
             await client.closed()
         self.assertEqual(self.site.in_flight, 0)
-        self.assertNotIn(b"nora_requests_total{", self.metrics.text())
+        for status, count in (("400", 3), ("431", 1)):
+            counted = self.count("nora_requests_total", method="other", endpoint="other", status=status)
+            self.assertEqual(counted, count)
 
 
 class CapTests(SiteTestCase):

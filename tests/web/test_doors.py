@@ -21,7 +21,7 @@ from nora.web.doorkeeper import Doorkeeper, LoopbackDoor, OpenDoor
 from nora.web.guarded import Asked, GuardedDoor
 from nora.web.logins import Basic
 from nora.web.visitors import Visitor
-from tests.support.doors import PASSWORD, TOKEN, AtTheDoor, House, basic
+from tests.support.doors import PASSWORD, TOKEN, AtTheDoor, House, basic, write_users
 from tests.support.storage_fakes import temporary_folder
 
 ALL = set(Action)
@@ -144,7 +144,9 @@ class GuardedDoorTests(DoorCase):
         """An anonymous client is told what its endpoint needs."""
         for method, path, scope in (
             ("GET", MANIFEST, "repository:team/app:pull"),
-            ("HEAD", "/v2/team/app/blobs/sha256:0", "repository:team/app:pull"),
+            ("GET", "/v2/team/app/blobs/sha256:0", "repository:team/app:pull"),
+            ("HEAD", "/v2/team/app/blobs/sha256:0", "repository:team/app:pull,push"),
+            ("HEAD", "/v2/team/blobs/manifests/1", "repository:team/blobs:pull"),
             ("GET", "/v2/team/app/tags/list", "repository:team/app:pull"),
             ("GET", "http://nora:4000/v2/team/app/referrers/x", "repository:team/app:pull"),
             ("POST", UPLOADS, "repository:team/app:pull,push"),
@@ -232,6 +234,15 @@ class GuardedDoorTests(DoorCase):
         self.assertIsInstance(self.told(door, AtTheDoor("GET", MANIFEST, mine)), NotAllowed)
         self.assertNotIsInstance(self.told(door, AtTheDoor("GET", MANIFEST, mine)), Unauthorized)
 
+    def test_no_token_would_help(self) -> None:
+        """Who may push nowhere is told so, and not to fetch a token for it that would lack it again."""
+        door = self.house.door(Rule("bob", "*", [Action.PULL]))
+        his = self.token(door, {("team/app", Action.PULL), ("team/app", Action.PUSH)}, "bob")
+        for method, path in (("POST", UPLOADS), ("PUT", MANIFEST), ("DELETE", MANIFEST)):
+            error = self.told(door, AtTheDoor(method, path, his))
+            self.assertIsInstance(error, NotAllowed)
+            self.assertNotIsInstance(error, Unauthorized)
+
     def test_anonymous_token(self) -> None:
         """An anonymous one is for pulling, whatever it was asked for; for more it sends on to a login."""
         door = self.house.door()
@@ -258,6 +269,18 @@ class GuardedDoorTests(DoorCase):
             error = self.refused(at, request)
             self.assertIn('scope="repository:team/app:pull",error="invalid_token"', error.challenge)
             self.assertIsInstance(at.answer(request, NotAllowed("no")), NotAllowed)  # type: ignore[arg-type]
+
+    def test_user_removed(self) -> None:
+        """A user that was removed from the file is gone with its tokens, though nobody logs in meanwhile."""
+        door = self.house.door()
+        mine = self.token(door, set(), "alice")
+        request = AtTheDoor("GET", MANIFEST, mine)
+        self.assertIsNotNone(door.at_once(request))  # type: ignore[arg-type]
+        write_users(self.house.users, "bob", "carol")
+        self.clock.advance(2)
+        self.assertIsNone(door.at_once(request))  # type: ignore[arg-type]
+        self.refused(door, request)
+        self.assertIsNone(door.at_once(request))  # type: ignore[arg-type]
 
     def test_static_bearer(self) -> None:
         """A token of the configuration is a bearer token too, for all that its user may."""

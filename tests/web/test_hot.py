@@ -3,6 +3,7 @@
 # mypy: disallow-untyped-calls=False
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -31,6 +32,8 @@ class WitnessedPull(FakePull):
         self.asked = 0
         self.stamps: dict[str, Stamp | None] = {KEY: OLD, "names/x/_owner": None}
         self.until = float("inf")
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Called after the records were read and before the answer is there."""
 
     async def manifest(self, route: Route, reference: Reference, rights: Rights) -> Served[Answer]:
         """GET, as told."""
@@ -49,6 +52,7 @@ class WitnessedPull(FakePull):
         for key, stamp in self.stamps.items():
             watching.saw(key, stamp)
         watching.expires(self.until)
+        self.meanwhile()
 
 
 class HotTests(SiteTestCase):
@@ -64,7 +68,15 @@ class HotTests(SiteTestCase):
         self.pull.add_manifest(BODY, OCI_MANIFEST, "1")
         self.time = 1_000_000.0
         self.rights: Rights | None = ANONYMOUS
-        self.site.hot = Hot(lambda key: self.pull.stamps[key], lambda _: self.rights, lambda: self.time)
+        self.readable = True
+        self.hot = Hot(self.stamp, lambda _: self.rights, lambda: self.time)
+        self.site.hot = self.hot
+
+    def stamp(self, key: str) -> Stamp | None:
+        """Tell a record's stamp now."""
+        if not self.readable:
+            raise PermissionError(13, "no", key)
+        return self.pull.stamps[key]
 
     async def twice(self, method: str, path: str, *headers: str) -> tuple[Any, Any]:
         """Ask for the same twice."""
@@ -180,6 +192,27 @@ class HotTests(SiteTestCase):
         await client.closed()
         self.assertEqual(self.pull.asked, 1)
 
+    async def test_client_takes_nothing(self) -> None:
+        """Of a thousand requests in one packet few are answered ahead of a client that takes no answer."""
+        self.pull.add_manifest(BODY + b" " * 200_000, OCI_MANIFEST, "1")
+        await self.ask("GET", self.path)
+        client = await self.client()
+        client.transport.pauseProducing()
+        client.transport.write(f"GET {self.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 1000)
+        await self.eventually(lambda: self.served() > 1)
+        for _ in range(20):
+            await self.turn(0.001)
+        ahead = self.served()
+        self.assertLess(ahead, 100)
+        client.transport.resumeProducing()
+        await self.eventually(lambda: self.served() >= ahead + 5)
+        for _ in range(int(ahead) + 5):
+            self.assertEqual(len((await client.reply()).body), len(BODY) + 200_000)
+
+    def served(self) -> float:
+        """Tell how many requests were answered."""
+        return self.collector.get_sample_value("nora_docker_downloads_total") or 0
+
     async def test_old_client(self) -> None:
         """HTTP/1.0 takes the long way."""
         await self.twice("GET", self.path)
@@ -197,6 +230,54 @@ class HotTests(SiteTestCase):
         await self.twice("GET", self.path)
         self.site.forget()
         await self.ask("GET", self.path)
+        self.assertEqual(self.pull.asked, 2)
+
+    async def test_rules_change_under_way(self) -> None:
+        """What was begun by the old rules is not prepared once there are new ones."""
+        self.pull.meanwhile = self.site.forget
+        await self.ask("GET", self.path)
+        self.pull.meanwhile = lambda: None
+        await self.twice("GET", self.path)
+        self.assertEqual(self.pull.asked, 2)
+
+    async def test_clock_set_back(self) -> None:
+        """When the clock was set back nobody knows how old an answer is: it takes the long way."""
+        await self.twice("GET", self.path)
+        self.time -= 3600
+        await self.ask("GET", self.path)
+        self.assertEqual(self.pull.asked, 2)
+
+    async def test_young_when_read(self) -> None:
+        """A record that was young when it was read is not settled because the answer took long."""
+
+        def wait() -> None:
+            self.time += 5
+
+        self.pull.stamps[KEY] = (1, int(self.time * 1e9) - 1_000_000, 1)
+        self.pull.meanwhile = wait
+        await self.ask("GET", self.path)
+        self.pull.meanwhile = lambda: None
+        await self.ask("GET", self.path)
+        self.assertEqual(self.pull.asked, 2)
+
+    async def test_many_targets(self) -> None:
+        """Long targets, of which one answer has endlessly many, take no memory."""
+        await self.twice("GET", f"{self.path}?x={'y' * 1024}")
+        self.assertEqual((self.pull.asked, len(self.hot)), (2, 0))
+
+    async def test_other_targets(self) -> None:
+        """What is written another way is another target: it is answered by itself."""
+        await self.ask("GET", self.path)
+        for other in ("/v2/library/x/manifests/%31", f"{self.path}?ns=docker.io", f"http://a{self.path}"):
+            asked = self.pull.asked
+            self.assertEqual((await self.ask("GET", other)).status, 200)
+            self.assertEqual(self.pull.asked, asked + 1, other)
+
+    async def test_unreadable_record(self) -> None:
+        """A record that cannot be looked at sends the request the long way, which knows what to say."""
+        await self.twice("GET", self.path)
+        self.readable = False
+        self.assertEqual((await self.ask("GET", self.path)).status, 200)
         self.assertEqual(self.pull.asked, 2)
 
     async def test_bounds(self) -> None:

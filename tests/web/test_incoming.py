@@ -6,7 +6,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, succeed
 
 from nora.oci import Digest
-from nora.oci.errors import Broken, Denied
+from nora.oci.errors import Broken, Denied, InvalidRequest
 from nora.push.interfaces import Body
 from tests.support.push_site import Exchange, WireTestCase
 
@@ -128,12 +128,31 @@ class FlowTests(WireTestCase):
         self.assertEqual(self.push.sessions, {"s1": b"x" * 10})
 
     def test_malformed_chunks(self) -> None:
-        """What is no chunk ends the connection, and push hears of it."""
+        """What is no chunk is refused in order, push hears of it, and no request hides behind it."""
         line = self.uploading("Transfer-Encoding: chunked")
-        line.send("zz\r\n")
-        self.assertEqual((line.reply().status, line.wire.disconnecting), (400, True))
+        line.send("zz\r\nGET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n")
+        reply = line.reply()
+        self.assertEqual((reply.status, reply.error()["code"]), (400, "UNSUPPORTED"))
+        self.assertEqual(reply.headers["connection"], "close")
+        line.send("0\r\n\r\nGET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertEqual(line.replies(), [])
+        self.fake.advance(2.1)
+        self.assertTrue(line.wire.aborted)
+        self.assertEqual([type(error) for error in self.push.broken], [InvalidRequest])
         line.leave()
-        self.assertEqual([type(error) for error in self.push.broken], [Broken])
+        self.assertEqual((self.events.list[-1].status, self.events.list[-1].aborted), (400, False))
+
+    def test_malformed_before_it_is_wanted(self) -> None:
+        """Who takes a body learns at once that its form was broken before."""
+        line = self.uploading()
+        gate: Deferred[None] = Deferred()
+        self.push.gate = lambda: gate
+        line = self.connect()
+        line.request("PATCH", f"{UPLOADS}s1", "Transfer-Encoding: chunked")
+        line.send("zz\r\n")
+        self.assertEqual(line.replies(), [])
+        gate.callback(None)
+        self.assertEqual(line.reply().status, 400)
 
     def test_encoded_path(self) -> None:
         """A path that only means `/v2/` streams as well."""
@@ -209,7 +228,7 @@ class DeadlineTests(WireTestCase):
         self.assertTrue(line.wire.aborted)
         line = self.connect()
         line.request("PATCH", f"{UPLOADS}s1", *(f"X-{n}: {'y' * 1000}" for n in range(100)))
-        self.assertTrue(line.wire.disconnecting)
+        self.assertEqual(line.reply().status, 431)
         self.assertEqual(self.push.calls, [])
 
 
@@ -267,12 +286,14 @@ class EarlyAnswerTests(WireTestCase):
         self.assertEqual((line.wire.disconnecting, line.wire.aborted), (True, False))
 
     def test_a_broken_rest(self) -> None:
-        """An answered request whose rest is no chunk gets no second answer."""
+        """An answered request whose rest is no chunk gets no second answer, and the time to read the first."""
         self.push.error = Denied("no")
         line = self.connect()
         line.request("POST", f"{UPLOADS}?digest={DIGEST}", "Transfer-Encoding: chunked")
         line.reply()
-        line.send("zz\r\n")
+        line.send("zz\r\nGET /v2/ HTTP/1.1\r\n\r\n")
+        self.assertEqual((line.replies(), line.wire.aborted), ([], False))
+        self.fake.advance(2.1)
         self.assertEqual((line.replies(), line.wire.aborted), ([], True))
 
     def test_given_up_by_push(self) -> None:

@@ -124,6 +124,21 @@ class StreamTests(PushSiteTestCase):
         self.assertEqual(self.count("nora_uploaded_bytes_total"), total)
         self.assertEqual((await client.ask("GET", "/v2/")).status, 200)
 
+    async def test_large_reads(self) -> None:
+        """While a body streams, one read of the socket may bring much of it; between requests no more than usual."""
+        client = await self.client()
+        await client.ask("GET", "/v2/")
+        (channel,) = self.site._channels
+        connection = getattr(channel.transport, "transport", channel.transport)
+        seen: set[int] = set()
+        push = FakePush()
+        push.taken = lambda body, chunk: seen.add(connection.bufferSize)
+        self.backend.push = push
+        client.request("POST", f"/v2/a/blobs/uploads/?digest={Digest.of(PIECE)}", f"Content-Length: {MIB}")
+        client.transport.write(PIECE)
+        self.assertEqual((await client.reply()).status, 201)
+        self.assertEqual((seen, connection.bufferSize), ({512 * 1024}, 64 * 1024))
+
     async def test_refused_while_sending(self) -> None:
         """A client that sends without waiting still reads why it was refused."""
         denying = FakePush()

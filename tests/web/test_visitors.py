@@ -20,6 +20,7 @@ UNIX = UNIXAddress(None)
 
 
 class _Channel:
+    version = b"HTTP/1.1"
     transport = None
     _parsePOSTFormSubmission = False
 
@@ -31,7 +32,7 @@ class _Channel:
         self.site = self
 
     def asked(self) -> tuple[bytes, bytes, bytes]:
-        return b"GET", self.uri, b"HTTP/1.1"
+        return b"GET", self.uri, self.version
 
     def isSecure(self) -> bool:
         return self.secure
@@ -40,9 +41,6 @@ class _Channel:
         return self.client
 
     getHost = getPeer
-
-    def head(self) -> tuple[bytes, bytes, bytes]:
-        return b"GET", self.uri, b"HTTP/1.1"
 
 
 def peer(address: str) -> object:
@@ -113,6 +111,15 @@ class LocalTests(SynchronousTestCase):
         for client in (*map(peer, ("127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1")), UNIX):
             for host in ("localhost", "localhost:4000", "127.0.0.1:4000", "[::1]:4000", "nora.localhost"):
                 self.assertTrue(visitor(request(client, f"Host: {host}")).local, (client, host))
+
+    def test_silent_proxy(self) -> None:
+        """HTTP/1.0 from here is nginx without settings: it says the name that it was told to ask, and no more."""
+        asked = request(peer("127.0.0.1"), "Host: 127.0.0.1:4000")
+        asked.channel.version = b"HTTP/1.0"  # type: ignore[attr-defined]
+        self.assertFalse(visitor(asked).local)
+        known = request(peer("127.0.0.1"), "Host: 127.0.0.1:4000")
+        known.clientproto = b"HTTP/1.0"
+        self.assertFalse(visitor(known).local)
 
     def test_elsewhere(self) -> None:
         """Another peer, or another name."""

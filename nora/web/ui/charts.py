@@ -79,15 +79,16 @@ def nice_count(most: float) -> float:
     """Give the top of a scale for counts up to `most`: an even number with one digit and zeros, which can be halved."""
     if most <= 10:
         return max(2.0, 2.0 * math.ceil(most / 2))
-    power = math.pow(10, math.floor(math.log10(most)))
-    return next(top for top in (step * power for step in (*range(1, 11), 20)) if top >= most)
+    power: float = 10.0 ** math.floor(math.log10(most))
+    step = next((step for step in range(1, 11) if step * power >= most), 20)
+    return step * power
 
 
 def nice_size(most: float) -> float:
     """Give the top of a scale for bytes up to `most`: a power of two, or half way to it."""
     if most <= 1024:
         return 1024.0
-    power = 2.0 ** math.floor(math.log2(most))
+    power: float = 2.0 ** math.floor(math.log2(most))
     return next(top for top in (power, 1.5 * power, 2 * power) if top >= most)
 
 

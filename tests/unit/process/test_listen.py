@@ -21,8 +21,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from nora.process import CannotStart, Sockets, inherited, initial_environment
+from nora.process.adopted import InheritedPort
 from nora.process.listen import BACKLOG
-from nora.process.unix import InheritedUnixPort
 
 
 class Greeter(Protocol):
@@ -158,11 +158,39 @@ class ListenTests(TestCase):
         with socket.socket(socket.AF_UNIX) as client:
             self.assertRaises(ConnectionRefusedError, client.connect, str(path))
 
+    async def test_bound_by_us(self) -> None:
+        """A socket that our own parent bound is told to listen by its worker."""
+        bound = socket.socket()
+        bound.bind(("127.0.0.1", 0))
+        name = bound.getsockname()
+        self.listen(Sockets(self.reactor, [bound.detach()], ours=True))
+        self.assertEqual(await self.greeted(socket.AF_INET, name), b"hello")
+
+    async def test_shared_with_others(self) -> None:
+        """A socket that others accept from too is served one connection in a turn, and tells its address."""
+        ours = socket.create_server(("127.0.0.1", 0))
+        name = ours.getsockname()
+        theirs = ours.dup()
+        self.addCleanup(theirs.close)
+        (port,) = self.listen(Sockets(self.reactor, [ours.detach()], shared=True))
+        self.assertEqual(port.getHost(), IPv4Address("TCP", *name))
+        self.assertEqual(await self.greeted(socket.AF_INET, name), b"hello")
+        port.stopReading()  # type: ignore[attr-defined]
+        clients = [socket.create_connection(name) for _ in range(2)]
+        for client in clients:
+            self.addCleanup(client.close)
+        port.doRead()  # type: ignore[attr-defined]
+        theirs.setblocking(False)
+        accepted, _ = theirs.accept()
+        accepted.close()
+        self.assertRaises(BlockingIOError, theirs.accept)
+        port.stopListening()
+
     def test_no_descriptors_left(self) -> None:
         """An accept that fails is told and pauses the accepting, which then goes on; unless it was stopped."""
         ours, _ = self.unix_socket()
         reactor = ReadingReactor()
-        port = InheritedUnixPort(reactor, ours, self.factory)
+        port = InheritedPort(reactor, ours, self.factory)
         ours.close()
         port.startListening()
         whole, port._socket = port._socket, Exhausted()  # type: ignore[assignment]

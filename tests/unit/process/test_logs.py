@@ -50,6 +50,17 @@ class LogTests(SynchronousTestCase):
         self.assertRegex(found.pop("time"), r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00\Z")
         self.assertEqual(found, {"level": "warn", "logger": "nora.test", "message": 'a\n"b"'})
 
+    def test_worker(self) -> None:
+        """Of several processes that log to one place, each line names its worker."""
+        for format, pattern in (
+            ("text", r" info     worker 3 nora\.test: pulled\n"),
+            ("json", r'"worker": 3[,}]'),
+        ):
+            stream = io.StringIO()
+            log, _ = self.logged(format, "info", logs=Logs(format, "info", stream, worker=3))
+            log.info("pulled")
+            self.assertRegex(stream.getvalue(), pattern)
+
     def test_tracebacks(self) -> None:
         """A failure brings its traceback along, in either format."""
         for format in ("text", "json"):

@@ -9,7 +9,7 @@ import signal
 from typing import Any, cast
 
 from twisted.application.service import Application, IServiceCollection
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -306,3 +306,82 @@ class ExitTests(SynchronousTestCase):
         self.patch(os, "_exit", exits.append)
         function(status)
         self.assertEqual(exits, [1])
+
+
+class LongReloadTests(ServiceCase):
+    """A reload that takes its time, because workers have to be asked."""
+
+    def setUp(self) -> None:
+        """Start, with a daemon whose reloads end when the test says so."""
+        super().setUp()
+        self.reloads: list[Deferred[None]] = []
+        self.application.reload = self.reload  # type: ignore[assignment, method-assign]
+        self.start()
+
+    def reload(self) -> Deferred[None]:
+        """Begin one."""
+        self.reloads.append(Deferred())
+        return self.reloads[-1]
+
+    def test_ready_when_it_has_ended(self) -> None:
+        """systemd hears READY when every worker has taken it over."""
+        self.send(signal.SIGHUP)
+        self.assertEqual(self.notifier.told, ["ready", "reloading"])
+        self.reloads[0].callback(None)
+        self.assertEqual(self.notifier.told, ["ready", "reloading", "ready"])
+
+    def test_one_at_a_time(self) -> None:
+        """A signal that comes meanwhile is one more reload afterwards, however many came."""
+        for _ in range(3):
+            self.send(signal.SIGHUP)
+        self.assertEqual(len(self.reloads), 1)
+        self.reloads[0].errback(CannotReload("no"))
+        self.assertEqual(len(self.reloads), 2)
+        self.reloads[1].callback(None)
+        self.assertEqual(len(self.reloads), 2)
+        self.assertEqual(self.logged(LogLevel.error), ["the new configuration is refused: no"])
+
+    def test_stop_meanwhile(self) -> None:
+        """A stop in the middle is told to systemd, and what the reload comes to is not."""
+        self.send(signal.SIGHUP)
+        self.service.stopService()
+        self.reloads[0].callback(None)
+        self.assertEqual(self.notifier.told, ["ready", "reloading", "stopping"])
+
+
+class LedTests(SynchronousTestCase):
+    """A worker's service, which has a parent."""
+
+    def test_signals(self) -> None:
+        """Of signals SIGTERM alone is its own: the others are the parent's, who says what is to be done."""
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        for number, function in before.items():
+            self.addCleanup(signal.signal, number, function)
+        reactor = HandReactor()
+        service = NoraService(
+            FakeApplication(),
+            reactor,
+            RecordingNotifier(None),
+            drain_timeout=7,
+            exit_with=lambda _: None,
+            led=True,
+        )
+        service.startService()
+        reactor.run()
+        changed = {number for number in _SIGNALS if signal.getsignal(number) != before[number]}
+        self.assertEqual(changed, {signal.SIGTERM})
+
+    def test_status_of_a_failure(self) -> None:
+        """A failure that brings a status of its own ends the process with it."""
+        application, reactor, statuses = FakeApplication(), HandReactor(), list[int]()
+        for number in _SIGNALS:
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        service = NoraService(
+            application, reactor, RecordingNotifier(None), drain_timeout=7, exit_with=statuses.append
+        )
+        service.startService()
+        reactor.run()
+        error = CannotStart("a worker says so")
+        error.status = 78
+        application.starting.fail(error)
+        self.assertEqual(statuses, [78])

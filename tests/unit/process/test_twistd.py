@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.daemon import Nora, ask
 from tests.support.programs import Process, environment, wait_for
+from tests.support.workers import Line, children
 
 _ROOT = Path(__file__).resolve().parents[3]
 _RUN = "from twisted.scripts.twistd import run; run()"
@@ -46,7 +47,11 @@ class TwistdCase(SynchronousTestCase):
         """Start `nora` with `variables` more, by the Python program `before`, which gets `handed`, a descriptor."""
         command = [sys.executable, "-c", *([before] if before else []), _RUN, "-n", "--pidfile=", "nora"]
         variables = environment(
-            nora.directory, PYTHONPATH=str(_ROOT), NORA_CONFIG_PATH=str(nora.configuration), **variables
+            nora.directory,
+            PYTHONPATH=str(_ROOT),
+            NORA_CONFIG_PATH=str(nora.configuration),
+            RUNTIME_DIRECTORY=str(nora.directory),
+            **variables,
         )
         if handed is not None:
             variables["HANDED"] = str(handed)
@@ -196,6 +201,72 @@ class ActivationTests(TwistdCase):
                 client.connect(str(path))
                 client.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 self.assertTrue(client.recv(100).startswith(b"HTTP/1.1 200 "))
+            process.signal(signal.SIGTERM)
+            self.assertEqual(process.wait(), 0)
+        self.assertTrue(path.exists())
+
+
+class WorkersTests(NotifyTests):
+    """The same life, by two workers."""
+
+    def nora(self, name: str = "one", **settings: Mapping[str, object]) -> Nora:
+        """Configure two workers."""
+        server = {"workers": 2, **settings.pop("server", {})}
+        return super().nora(name, server=server, **settings)
+
+    def test_mistakes(self) -> None:
+        """A port in use is one line of the parent's, and no worker was started."""
+        nora = self.nora()
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", nora.port))
+            taken.listen()
+            process = self.launch(nora)
+            self.assertEqual(process.wait(), 1)
+        self.assertIn(f"cannot listen on 127.0.0.1:{nora.port}: Address already in use", process.text)
+        self.assertNotIn("worker 1", process.text)
+
+    def test_two_daemons_of_workers(self) -> None:
+        """A second daemon cannot slip in at the port of the first one's workers."""
+        first = self.nora("one")
+        first.start()
+        second = self.nora("two", server={"port": first.port})
+        process = self.launch(second)
+        self.assertEqual(process.wait(), 1)
+        self.assertIn("Address already in use", process.text)
+
+    def test_inherited_socket(self) -> None:
+        """All workers serve what systemd handed to the parent: of thirty connections each gets some."""
+        nora = self.nora()
+        with socket.create_server(("127.0.0.1", 0), backlog=200) as ours:
+            port = ours.getsockname()[1]
+            process = self.launch(nora, before=_INHERIT, handed=ours.fileno())
+            process.wait_until(lambda: process.text.count("is ready") == 3, "readiness")
+            pids = children(process.pid)
+            lines: list[Line] = []
+            for _ in range(30):
+                lines.append(Line(port))
+                self.addCleanup(lines[-1].close)
+            met = [line.worker(pids) for line in lines]
+            self.assertEqual(set(met), set(pids))
+            process.signal(signal.SIGTERM)
+            self.assertEqual(process.wait(), 0)
+
+    def test_inherited_unix_socket(self) -> None:
+        """A Unix socket serves too, also after a worker died, and its file is left alone."""
+        nora = self.nora()
+        path = self.directory / "http"
+        with socket.socket(socket.AF_UNIX) as ours:
+            ours.bind(str(path))
+            ours.listen()
+            process = self.launch(nora, before=_INHERIT, handed=ours.fileno())
+            process.wait_until(lambda: process.text.count("is ready") == 3, "readiness")
+            os.kill(children(process.pid)[0], signal.SIGKILL)
+            for _ in range(3):
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.settimeout(30)
+                    client.connect(str(path))
+                    client.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    self.assertTrue(client.recv(100).startswith(b"HTTP/1.1 200 "))
             process.signal(signal.SIGTERM)
             self.assertEqual(process.wait(), 0)
         self.assertTrue(path.exists())

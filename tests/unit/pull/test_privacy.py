@@ -233,7 +233,7 @@ class ChainTests(PrivacyTestCase):
     """Several upstreams."""
 
     async def test_nothing_without_a_credential(self) -> None:
-        """Where no credential ever was, nothing is asked and nothing recorded; the store is looked at once."""
+        """Where no credential ever was, nothing is asked, recorded or read: a look tells that there is no mark."""
         looked: list[str] = []
         self.reopen(anonymous={})
         get = self.records.get
@@ -245,8 +245,28 @@ class ChainTests(PrivacyTestCase):
         self.patch(self.records, "get", counted)
         await self.pull.manifest(qualified([self.ours]), ONE, ANONYMOUS)
         await self.all_given(qualified([self.ours]))
-        self.assertEqual(looked, ["repositories/docker.io/_private"])
+        self.assertEqual(looked, [])
         self.assertEqual(self.ours.asked_for("head"), 0)
+
+    async def test_credential_of_another_process(self) -> None:
+        """What a process stored that was told of a credential first is private in one that was not told yet."""
+        self.reopen(anonymous={})
+        empty = qualified([ScriptedUpstream()])
+        await self.raises(self.pull.manifest(empty, ONE, ANONYMOUS), ManifestUnknown)
+        told = Privacy(
+            self.records,
+            self.pulling.owners,
+            {"hub": self.theirs},
+            (),
+            self.pulling.background,
+            self.clock.seconds,
+        )
+        await PrivatePull(self.pulling.pull, told).manifest(qualified([self.ours]), ONE, KNOWN)
+        await self.denied(
+            PrivatePull(self.pulling.pull, told).manifest(qualified([self.ours]), ONE, ANONYMOUS)
+        )
+        for work in self.each(empty):
+            await self.denied(work)
 
     async def test_private_name_is_not_another_ones(self) -> None:
         """Behind a private image of the name, another upstream's image of the same name is not served for it."""

@@ -10,8 +10,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from nora.access import Action, Rights
-from nora.oci import Repository, check_name
+from nora.oci import Descriptor, Digest, Repository, check_name
 from nora.oci.errors import Denied, InvalidName, NoraError, NotAllowed
+from nora.oci.manifest import OCI_MANIFEST
 from nora.push.interfaces import Target
 from nora.storage.interfaces import OwnerRecord
 from tests.support.pushing import PUSHER, Pushing, started
@@ -108,6 +109,29 @@ class TargetsTests(SynchronousTestCase):
             self.assert_denied(name, says="docker.hosted")
             self.assert_taken(name, here=self.process(name))
         self.assert_taken("team/redis")
+
+    def cache(self, repository: Repository) -> None:
+        descriptor = Descriptor(OCI_MANIFEST, Digest.of(b"{}"), 2)
+        self.successResultOf(started(self.here.repositories.link_manifest(repository, descriptor)))
+
+    def test_cached_without_owner(self) -> None:
+        """What was pulled by digest alone, or by who may not see all upstreams, has no owner and is not free."""
+        self.cache(Repository("ghcr.io", "team/app"))
+        self.cache(Repository("docker.io", "library/nginx"))
+        for name in ("team/app", "nginx"):
+            self.assert_denied(name, says="docker.hosted")
+            self.assert_taken(name, here=self.process(name))
+        for name in ("team", "team/app/sub", "team/nginx"):
+            self.assert_taken(name)
+
+    def test_cached_in_between(self) -> None:
+        """A name of which something is cached while its first blob is on the way does not become hosted."""
+        self.assert_taken("team/app")
+        self.cache(Repository("ghcr.io", "team/app"))
+        self.failureResultOf(started(self.here.targets.host(Repository("local", "team/app"))), Denied)
+        self.assertFalse(self.here.names.known("team/app"))
+        self.host("team/app", here=self.process("team/*"))
+        self.host("team/app")
 
     def test_hosted_already(self) -> None:
         """What is hosted stays so, also where the configuration no longer covers it."""

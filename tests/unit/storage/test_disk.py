@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import TestCase
 
 from nora.storage import DiskStopped, ThreadedDisk
+from nora.storage import disk as disk_module
 
 
 class ThreadedDiskTests(TestCase):
@@ -58,6 +59,41 @@ class ThreadedDiskTests(TestCase):
             self.assertTrue(entered.acquire(timeout=10))
         go_on.set()
         self.assertTrue(all([(await result) <= 2 for result in results]))
+
+    async def test_bringing_leaves_threads(self) -> None:
+        """Half of the threads at most bring what is read: the rest of the work is done meanwhile."""
+        entered, go_on = threading.Semaphore(0), threading.Event()
+        self.addCleanup(go_on.set)
+        begun: list[int] = []
+
+        def bring(descriptor: int, start: int, stop: int) -> None:
+            begun.append(descriptor)
+            entered.release()
+            go_on.wait(10)
+
+        self.patch(disk_module, "bring", bring)
+        brought = [self.disk.bring(number, 0, 10) for number in range(4)]
+        self.assertTrue(entered.acquire(timeout=10))
+        self.assertEqual(await self.disk.run(int, "7"), 7)
+        self.assertEqual(begun, [0])
+        for given_up in (brought[0], brought[1]):  # one that is under way, and one that waits for its turn
+            given_up.cancel()
+            self.failureResultOf(given_up, CancelledError)
+        self.assertEqual(await self.disk.run(int, "7"), 7)
+        self.assertEqual(begun, [0])
+        go_on.set()
+        await brought[2]
+        await brought[3]
+        self.assertEqual(begun, [0, 2, 3])
+
+    async def test_bringing_fails(self) -> None:
+        """What the disk says is told, and the turn is given on; a disk that has stopped refuses."""
+        for _ in range(3):
+            with self.assertRaises(OSError):
+                await self.disk.bring(-1, 0, 10)
+        await self.disk.stop()
+        for _ in range(3):
+            self.failureResultOf(self.disk.bring(-1, 0, 10), DiskStopped)
 
     async def test_stop_waits_for_work(self) -> None:
         """Stopping takes no new work, and ends when what was taken, given up or not, has ended."""

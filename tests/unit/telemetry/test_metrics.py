@@ -101,6 +101,8 @@ class MetricsTests(SynchronousTestCase):
         self.metrics.disconnected()
         self.metrics.refused()
         self.metrics.watch_store(lambda: 1, lambda: 2, lambda: 3)
+        self.metrics.restarted()
+        self.metrics.text()  # what is watched is asked then
         for name, value in (
             ("nora_stale_total", 1),
             ("nora_spared_total", 1),
@@ -109,6 +111,8 @@ class MetricsTests(SynchronousTestCase):
             ("nora_audit_dropped_total", 7),
             ("nora_connections", 1),
             ("nora_connections_refused_total", 1),
+            ("nora_workers", 1),
+            ("nora_worker_restarts_total", 1),
             ("nora_store_blobs", 1),
             ("nora_store_bytes", 2),
             ("nora_store_free_bytes", 3),

@@ -22,14 +22,13 @@ class TallyTests(SynchronousTestCase):
         self.metrics.requested("GET", "blob", 200, 0.1, 100)
         self.metrics.requested("PUT", "upload", 201, 0.1, 0, 50)
         self.metrics.received("hub", 70)
-        self.metrics.pushed(50)
         self.assertEqual(self.metrics.tally.take(), Sums(2, 2, 1, 100, 70, 50))
         self.assertEqual(self.metrics.tally.take(), Sums())
 
     def test_pages_do_not_count(self) -> None:
         """Whoever watches the pages, or scrapes metrics, is not what is watched."""
         for endpoint in ("page", "metrics", "health", "ready", "other"):
-            self.metrics.requested("GET", endpoint, 200, 0.1, 1000)
+            self.metrics.requested("GET", endpoint, 200, 0.1, 1000, 10)
         self.assertEqual(self.metrics.tally.take(), Sums())
 
     def test_sum(self) -> None:

@@ -1,7 +1,8 @@
-"""An inherited Unix socket as a listening port.
+"""An inherited socket as a listening port of our own, where Twisted's would do too much.
 
-Twisted would adopt it too, but then sets the file's mode to 0666 and removes the file at the end: both are the
-business of who made the socket.
+Of a Unix socket Twisted sets the file's mode to 0666 and removes the file at the end: both are the business of who
+made the socket. Of a socket that several workers share, Twisted's port takes a hundred connections at a time: who wakes
+first would have them all.
 """
 
 from __future__ import annotations
@@ -11,31 +12,34 @@ import socket
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.address import UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-_ACCEPTS = 64
-"""Connections that are accepted in one turn of the reactor."""
+ACCEPTS = 64
+"""Connections that are accepted in one turn of the reactor, by one who has the socket alone."""
 _PAUSE = 0.2
 """Seconds without accepting when the process can open no more descriptors."""
 
 
 @implementer(IListeningPort)
-class InheritedUnixPort(FileDescriptor):
-    """Accepts on a duplicate of `listening`, and hands each connection to the reactor."""
+class InheritedPort(FileDescriptor):
+    """Accepts on a duplicate of `listening`, and hands each connection to the reactor, `accepts` in one turn of it."""
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, listening: socket.socket, factory: IProtocolFactory) -> None:
+    def __init__(
+        self, reactor: Any, listening: socket.socket, factory: IProtocolFactory, accepts: int = ACCEPTS
+    ) -> None:
         super().__init__(reactor)
         self._reactor = reactor
         self._socket = listening.dup()
         self._socket.setblocking(False)
         self._factory = factory
+        self._accepts = accepts
 
     def fileno(self) -> int:
         """Give the descriptor; -1 once it is closed."""
@@ -57,13 +61,16 @@ class InheritedUnixPort(FileDescriptor):
         self._factory.doStop()
         return succeed(None)
 
-    def getHost(self) -> UNIXAddress:
+    def getHost(self) -> IAddress:
         """Tell the socket's address."""
-        return UNIXAddress(os.fsencode(self._socket.getsockname()))
+        name = self._socket.getsockname()
+        if self._socket.family == socket.AF_UNIX:
+            return UNIXAddress(os.fsencode(name))
+        return (IPv6Address if self._socket.family == socket.AF_INET6 else IPv4Address)("TCP", *name)
 
     def doRead(self) -> None:
         """Accept what waits."""
-        for _ in range(_ACCEPTS):
+        for _ in range(self._accepts):
             try:
                 connection, _address = self._socket.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -75,7 +82,7 @@ class InheritedUnixPort(FileDescriptor):
                 return
             with connection:
                 connection.setblocking(False)
-                self._reactor.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, self._factory)
+                self._reactor.adoptStreamConnection(connection.fileno(), self._socket.family, self._factory)
 
     def connectionLost(self, reason: Failure) -> None:
         """Close, when the reactor itself ends."""
