@@ -15,7 +15,6 @@ from twisted.internet.defer import Deferred
 from nora.oci import Descriptor, Digest, Hasher, Repository
 from nora.oci.listing import TagList, TagPage
 from nora.storage.growing import Parts, Published, Trailing, Upload, Uploads, Writing, Written
-from nora.telemetry.sums import Sums
 
 R = TypeVar("R")
 
@@ -299,19 +298,6 @@ class Index(Protocol):
         """Count what is stored."""
 
 
-class History(Protocol):
-    """What was done when: the sums of each minute of a day, and of each hour of a month. It survives a restart."""
-
-    def counted(self, sums: Sums) -> None:
-        """Add to the sums of this minute, and of this hour; returns at once and never fails."""
-
-    async def sums(self, span: int, since: int) -> list[tuple[int, Sums]]:
-        """Tell, in order, the sums of the spans (`MINUTE` or `HOUR`) that begin at `since` or later, in all processes.
-
-        A span begins at a multiple of its length, in seconds since the epoch; a span of nothing is left out.
-        """
-
-
 class Hosted(Protocol):
     """The names that are hosted here: once something was pushed to them, for ever.
 
@@ -340,7 +326,6 @@ __all__ = [
     "Disk",
     "File",
     "Hasher",
-    "History",
     "Hosted",
     "Index",
     "ListSource",

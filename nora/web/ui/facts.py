@@ -24,7 +24,7 @@ from nora.web.visitors import visitor
 
 Facts = dict[str, Any]
 History = Callable[[int, int], Awaitable[list[tuple[int, Sums]]]]
-"""Tells the sums of the spans of so many seconds that begin at a moment or later; see `nora.storage.interfaces`."""
+"""Tells the sums of the spans of so many seconds that begin at a moment or later; see `SqliteIndex.sums`."""
 
 
 @attrs.frozen(kw_only=True)
