@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import attrs
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from nora.web.ui import words
 from nora.web.ui.periods import Series
@@ -20,16 +20,6 @@ WIDTH = 960.0
 HEIGHT = 240.0
 _GAP = 0.22
 """The part of a step that is left free between two bars."""
-_SVG = Markup(
-    '<svg class="chart" viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" aria-label="{label}">'
-    "{lines}{bars}</svg>"
-)
-_LINE = Markup('<line class="grid" x1="0" x2="{width}" y1="{y}" y2="{y}"/>')
-_BAR = Markup('<rect class="{kind}" x="{x}" y="{y}" width="{width}" height="{height}"/>')
-_STEP = Markup(
-    '<g class="step"><rect class="ground" x="{x}" y="0" width="{width}" height="{height}"/>{bars}{title}</g>'
-)
-_TITLE = Markup("<title>{text}</title>")
 
 
 @attrs.frozen
@@ -102,37 +92,36 @@ def _draw(
 ) -> Chart:
     top = nice(max((bar.high for each in bars for bar in each), default=0))
     step = WIDTH / len(bars)
-    drawn = Markup("").join(
-        _STEP.format(
-            x=_short(place * step),
-            width=_short(step),
-            height=_short(HEIGHT),
-            bars=Markup("").join(_bar(bar, place * step, step, top) for bar in each if bar.high > bar.low),
-            title=_TITLE.format(text=f"{_when(series, place)}: {title}"),
-        )
+    drawn = "".join(
+        f'<g class="step"><rect class="ground" x="{_short(place * step)}" y="0" width="{_short(step)}" '
+        f'height="{_short(HEIGHT)}"/>{"".join(_bar(bar, place * step, step, top) for bar in each)}'
+        f"<title>{escape(_when(series, place))}: {escape(title)}</title></g>"
         for place, (each, title) in enumerate(zip(bars, titles, strict=True))
     )
-    lines = Markup("").join(
-        _LINE.format(width=_short(WIDTH), y=_short(HEIGHT * part)) for part in (0, 0.5, 1)
+    lines = "".join(
+        f'<line class="grid" x1="0" x2="{_short(WIDTH)}" y1="{y}" y2="{y}"/>'
+        for y in (_short(HEIGHT * part) for part in (0, 0.5, 1))
     )
-    svg = _SVG.format(width=_short(WIDTH), height=_short(HEIGHT), label=label, lines=lines, bars=drawn)
+    svg = Markup(  # noqa: S704
+        f'<svg class="chart" viewBox="0 0 {_short(WIDTH)} {_short(HEIGHT)}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(label)}">{lines}{drawn}</svg>'
+    )
     places = [round(part * (len(bars) - 1)) for part in (0, 0.25, 0.5, 0.75, 1)]
     return Chart(
         svg, tuple(show(top * part) for part in (1, 0.5, 0)), tuple(_when(series, each) for each in places)
     )
 
 
-def _bar(bar: Bar, x: float, step: float, top: float) -> Markup:
+def _bar(bar: Bar, x: float, step: float, top: float) -> str:
+    if bar.high <= bar.low:
+        return ""
     # One that is there is seen, however small.
     height = max(1.5, (bar.high - bar.low) / top * HEIGHT)
-    y = HEIGHT - bar.low / top * HEIGHT - height
+    y = max(0.0, HEIGHT - bar.low / top * HEIGHT - height)
     gap = step * (_GAP + (0.3 if bar.slim else 0))
-    return _BAR.format(
-        kind=bar.kind,
-        x=_short(x + gap / 2),
-        y=_short(max(0.0, y)),
-        width=_short(step - gap),
-        height=_short(height),
+    return (
+        f'<rect class="{bar.kind}" x="{_short(x + gap / 2)}" y="{_short(y)}" width="{_short(step - gap)}" '
+        f'height="{_short(height)}"/>'
     )
 
 

@@ -6,7 +6,7 @@ Moments are ISO 8601 in UTC, sizes bytes, times seconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import attrs
@@ -18,7 +18,7 @@ from nora.web import challenges
 from nora.web.pages import Health
 from nora.web.requests import RegistryRequest
 from nora.web.ui import words
-from nora.web.ui.periods import PERIODS, Period, Series, hit_rate
+from nora.web.ui.periods import Period, Series, hit_rate
 from nora.web.ui.snippets import Server, snippets
 from nora.web.visitors import visitor
 
@@ -50,10 +50,9 @@ class Telling:
         """Seconds since the epoch."""
         return self._sources.now()
 
-    async def dashboard(self) -> Facts:
-        """Tell how the server is, and what it did in each period."""
+    async def dashboard(self, everything: Sequence[Series]) -> Facts:
+        """Tell how the server is, and what it did: the series of all periods."""
         health = cast(Facts, await self._sources.health())
-        everything = await self.series(*PERIODS.values())
         return {
             "version": nora.__version__,
             "now": words.iso(self.now),

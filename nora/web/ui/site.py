@@ -57,8 +57,9 @@ class UiSite:
 
     async def _dashboard(self, request: RegistryRequest) -> Answer:
         period = _period(request)
-        facts = await self._telling.dashboard()
-        (series,) = await self._telling.series(period)
+        everything = await self._telling.series(*PERIODS.values())
+        facts = await self._telling.dashboard(everything)
+        (series,) = (each for each in everything if each.period is period)
         return self._page(
             "dashboard",
             facts,
@@ -90,7 +91,8 @@ class UiSite:
         return Answer(self._openapi, JSON)
 
     async def _api_dashboard(self, request: RegistryRequest) -> Answer:
-        return _json(await self._telling.dashboard())
+        everything = await self._telling.series(*PERIODS.values())
+        return _json(await self._telling.dashboard(everything))
 
     async def _api_history(self, request: RegistryRequest) -> Answer:
         return _json(await self._telling.history(_period(request)))
