@@ -12,10 +12,10 @@ CHECK := $(VENV)/.installed-check
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check demo bench format clean programs
+.PHONY: help run test check demo bench screenshots format clean programs
 
 help: ## Tell what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(BASE) ## Install, and start NORA on 127.0.0.1:4000 with its store under ./data
 	$(BIN)/twistd -n --pidfile= nora $(if $(CONFIG),--config $(CONFIG))
@@ -40,6 +40,10 @@ demo: $(TEST) ## Show it without a network: an upstream, NORA, two pulls
 bench: $(TEST) ## Measure NORA beside docker-registry and nginx; GROUPS="cached cold", WRITE=1 for docs/benchmarks.md
 	@bash .ci/programs docker-registry nginx wrk skopeo
 	$(BIN)/python -m tests.bench $(GROUPS) $(if $(WRITE),--write)
+
+screenshots: $(TEST) ## Take a picture of every page into docs/images
+	@bash .ci/programs docker-registry chromium chromedriver
+	$(BIN)/python -m tests.screenshots
 
 format: $(CHECK) ## Put the code into its format
 	$(BIN)/ruff check --fix --exit-zero --quiet .

@@ -40,7 +40,7 @@ setup(
     # Said outright, so that `pip install -e` puts the checkout itself on the path; it would else map single
     # packages, and `twistd` would not find the plugin.
     package_dir={"": "."},
-    package_data={"nora": ["py.typed"]},
+    package_data={"nora": ["py.typed"], "nora.web.ui": ["openapi.json", "templates/*.html", "static/*"]},
     include_package_data=False,
     zip_safe=False,
     entry_points={"console_scripts": ["nora = nora.cli:main"]},
@@ -55,6 +55,8 @@ setup(
         "cryptography>=42",
         "toml>=0.10.2",
         "attrs>=24.1",
+        "jinja2>=3.1,<4",  # the pages under /ui: it escapes whatever it is given
+        "markupsafe>=2.1",  # the charts in them, which are markup by type
         "bcrypt>=4.0",  # checks passwords of htpasswd files; Python's own crypt is gone, and never knew it everywhere
         "pyjwt>=2.8,<3",  # the tokens of /v2/token
         'tomli>=2.0; python_version < "3.11"',
@@ -64,6 +66,8 @@ setup(
             "pytest>=8.2,<10",
             "coverage[toml]>=7.16,<8",  # its wheel holds the hook that measures subprocesses
             "hypothesis>=6.100,<7",
+            "jsonschema>=4.23,<5",  # holds the answers of /api to their description
+            "selenium>=4.25,<5",  # looks at the pages with a browser
             "oras>=0.2.43,<0.3",  # pushes artifacts and attaches them, as its users do
             "setuptools>=77",  # the tests build a wheel
         ],

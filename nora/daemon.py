@@ -30,18 +30,20 @@ from nora.pull.fills import Fills
 from nora.pull.leading import Limits as FillLimits
 from nora.push.turns import Turns
 from nora.storage.store import Store
-from nora.telemetry import AuditLog, Metrics
+from nora.telemetry import AuditLog, Metrics, Sums
 from nora.upstream.via import make_pseudonym
 from nora.upstreams import Configured, Upstreams
 from nora.web import Limits as SiteLimits
 from nora.web import Trusted, build_site, health
 from nora.web.together import together
+from nora.web.ui import Sources
 
 _PART_AGE = 86400.0
 _UPLOAD_AGE = 86400.0
 _SWEEP_INTERVAL = 3600.0
 _CLOSING_LOOKS = 20
 _TOTALS_INTERVAL = 10.0
+_SUMS_INTERVAL = 5.0
 
 
 def build(
@@ -136,9 +138,13 @@ class Daemon:
                 max_connections=place.share(server.max_connections),
             ),
             stamp=store.records.stamp,
+            ui=self._ui() if config.ui.enabled else None,
         )
         self._certificate = Certificate(server, self._site, reactor)
-        self._chores = [(LoopingCall(self._chore, store.count), _TOTALS_INTERVAL)]
+        self._chores = [
+            (LoopingCall(self._chore, store.count), _TOTALS_INTERVAL),
+            (LoopingCall(self._chore, self._sum_up), _SUMS_INTERVAL),
+        ]
         if place.number == 1:  # what one does for all
             self._chores.append((LoopingCall(self._chore, self._sweep), _SWEEP_INTERVAL))
         if place.shared:
@@ -203,6 +209,7 @@ class Daemon:
         await self._upstreams.close()
         await self._pushing.idle()
         await self._turns.idle()
+        await self._sum_up()
         while self._opened:
             await self._opened.pop()()
 
@@ -285,6 +292,10 @@ class Daemon:
             metrics=self._metrics,
         )
 
+    async def _sum_up(self) -> None:
+        """Have what was done lately added to the sums that the pages show."""
+        self._store.index.counted(self._metrics.tally.take())
+
     async def _sweep(self) -> None:
         swept = await self._store.parts.sweep(_PART_AGE)
         if swept:
@@ -298,6 +309,18 @@ class Daemon:
         doing = Deferred.fromCoroutine(work())
         doing.addErrback(lambda failure: self._log.failure("a chore failed", failure))
         return doing
+
+    def _ui(self) -> Sources:
+        return Sources(
+            health=self._health,
+            history=self._history,
+            exchanges=self._metrics.exchanges,
+            public_url=lambda: self._config.server.public_url,
+        )
+
+    async def _history(self, span: int, since: int) -> list[tuple[int, Sums]]:
+        await self._sum_up()
+        return await self._store.index.sums(span, since)
 
     async def _health(self) -> dict[str, object]:
         await self._store.count()

@@ -162,6 +162,20 @@ class StorageConfig:
 
 
 @attrs.frozen
+class UiConfig:
+    """`[ui]`: the pages for people."""
+
+    enabled: bool = attrs.field(
+        default=True,
+        metadata=key(
+            kinds.Flag(),
+            "Whether there are pages under `/ui`, to which `/` leads, and their JSON under `/api`.",
+            example=False,
+        ),
+    )
+
+
+@attrs.frozen
 class AuditConfig:
     """`[audit]`: the log of what was pulled, one JSON object a line."""
 
@@ -216,6 +230,7 @@ class Config:
     docker: DockerConfig = attrs.field(factory=DockerConfig)
     auth: AuthConfig = attrs.field(factory=AuthConfig)
     access: AccessConfig = attrs.field(factory=AccessConfig)
+    ui: UiConfig = attrs.field(factory=UiConfig)
     audit: AuditConfig = attrs.field(factory=AuditConfig, converter=attrs.Converter(_placed, takes_self=True))  # type: ignore[misc]
     log: LogConfig = attrs.field(factory=LogConfig)
 

@@ -1,8 +1,8 @@
 """The file of the index: SQLite, blocking, for the threads of `nora.storage.index` alone.
 
-Everything in it can be told again, so a file that is damaged or of another schema is set aside and begun anew, and
-commits are not synced: a power failure costs the last of them. Several workers open one file; making and setting
-aside are under a lock of the file beside it, so that no two of them begin anew.
+Everything in it but the sums can be told again, and those are only looked at; so a file that is damaged or of another
+schema is set aside and begun anew, and commits are not synced: a power failure costs the last of them. Several workers
+open one file; making and setting aside are under a lock of the file beside it, so that no two of them begin anew.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from nora.access.rights import full_name
 from nora.oci import Digest, Repository
 from nora.oci.reference import LOCAL
 from nora.storage.interfaces import Totals
+from nora.telemetry.sums import HOUR, KEPT, Sums
 
 _VERSION = 2
 _BUSY = 5.0
@@ -50,6 +51,14 @@ CREATE TRIGGER blob_removed AFTER DELETE ON blobs
 CREATE TRIGGER blob_resized AFTER UPDATE OF size ON blobs
     BEGIN UPDATE totals SET bytes = bytes - old.size + new.size; END;
 """
+_SUMS = """
+CREATE TABLE IF NOT EXISTS sums (
+    span INTEGER NOT NULL, start INTEGER NOT NULL, requests INTEGER NOT NULL, pulls INTEGER NOT NULL,
+    hits INTEGER NOT NULL, served INTEGER NOT NULL, fetched INTEGER NOT NULL, pushed INTEGER NOT NULL,
+    PRIMARY KEY (span, start)
+) WITHOUT ROWID
+"""
+"""Apart from the schema, so that a file from before there were sums gets the table and keeps all else."""
 _STORE = """
 INSERT INTO blobs (digest, size, stored_at, used_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET size = excluded.size
@@ -57,6 +66,13 @@ ON CONFLICT (digest) DO UPDATE SET size = excluded.size
 _LIST = """
 INSERT INTO listed (namespace, name, digest, size) VALUES (?, ?, ?, ?)
 ON CONFLICT (namespace, name, digest) DO UPDATE SET size = excluded.size
+"""
+
+_COUNT = """
+INSERT INTO sums (span, start, requests, pulls, hits, served, fetched, pushed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (span, start) DO UPDATE SET
+    requests = requests + excluded.requests, pulls = pulls + excluded.pulls, hits = hits + excluded.hits,
+    served = served + excluded.served, fetched = fetched + excluded.fetched, pushed = pushed + excluded.pushed
 """
 
 _UNLINK = "DELETE FROM links WHERE digest = ? AND namespace = ? AND name = ?"
@@ -80,11 +96,12 @@ class Batch:
     """False for a right that was lost."""
     repositories: dict[Repository, bool] = attrs.Factory(dict)
     """False for one that has no manifest any more."""
+    sums: dict[int, Sums] = attrs.Factory(dict)
+    """What is to be added, by the minute's beginning in seconds since the epoch: here all words count."""
 
     def __len__(self) -> int:
-        return (
-            len(self.stored) + len(self.used) + len(self.listed) + len(self.linked) + len(self.repositories)
-        )
+        told = len(self.stored) + len(self.used) + len(self.listed) + len(self.linked)
+        return told + len(self.repositories) + len(self.sums)
 
 
 def is_damage(error: Exception) -> bool:
@@ -162,6 +179,7 @@ class IndexDatabase:
             connection.executemany(_STORE, sorted(stored))
             connection.executemany("UPDATE blobs SET used_at = max(used_at, ?) WHERE digest = ?", used)
             connection.executemany(_LIST, sorted(listed))
+            _add(connection, batch.sums)
 
     def listed_size(self, repository: Repository, digest: Digest) -> int | None:
         """Tell the size that is listed for `digest` in `repository`."""
@@ -184,6 +202,15 @@ class IndexDatabase:
             (last, limit),
         )
         return [Repository(namespace, name) for namespace, name in found]
+
+    def sums(self, span: int, since: int) -> list[tuple[int, Sums]]:
+        """List the sums of the spans, in seconds, that begin at `since` or later, by their beginnings."""
+        found = self._connected().execute(
+            "SELECT start, requests, pulls, hits, served, fetched, pushed FROM sums "
+            "WHERE span = ? AND start >= ? ORDER BY start",
+            (span, since),
+        )
+        return [(row[0], Sums(*row[1:])) for row in found]
 
     def totals(self, unwritten: Sizes) -> Totals:
         """Count what is stored, as it will be when `unwritten` is written."""
@@ -291,6 +318,8 @@ class IndexDatabase:
                 connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {_VERSION};COMMIT;")
             elif version != _VERSION:
                 raise sqlite3.DatabaseError(f"its schema is {version}, not {_VERSION}")
+            if make:
+                connection.execute(_SUMS)
             connection.execute("PRAGMA synchronous = NORMAL")
             _check(connection)
         except BaseException:
@@ -323,9 +352,30 @@ class IndexDatabase:
             os.close(descriptor)
 
 
+def _add(connection: sqlite3.Connection, sums: Mapping[int, Sums]) -> None:
+    """Add to the sums of minutes and hours, and drop what is too old, or lies ahead since a clock was put right."""
+    if not sums:
+        return
+    rows = [
+        (span, start - start % span, *attrs.astuple(each)) for start, each in sums.items() for span in KEPT
+    ]
+    connection.executemany(_COUNT, rows)
+    last = max(sums)
+    for span, kept in KEPT.items():
+        connection.execute(
+            "DELETE FROM sums WHERE span = ? AND (start <= ? OR start > ?)", (span, last - kept, last + HOUR)
+        )
+
+
 def _check(connection: sqlite3.Connection) -> None:
-    """Raise what `is_damage` knows unless the tables are there: at the price of six pages, whatever their size."""
-    tables = {"blobs": "digest", "listed": "digest", "links": "digest", "repositories": "full"}
+    """Raise what `is_damage` knows unless the tables are there: at the price of seven pages, whatever their size."""
+    tables = {
+        "blobs": "digest",
+        "listed": "digest",
+        "links": "digest",
+        "repositories": "full",
+        "sums": "start",
+    }
     for table, column in tables.items():
         try:
             connection.execute(f"SELECT {column} FROM {table} LIMIT 1").fetchone()  # noqa: S608

@@ -27,6 +27,7 @@ from nora.oci.reference import LOCAL
 from nora.storage.database import Batch, IndexDatabase, is_damage
 from nora.storage.disk import ThreadedDisk
 from nora.storage.interfaces import Totals
+from nora.telemetry.sums import MINUTE, NOTHING, Sums
 
 R = TypeVar("R")
 
@@ -37,6 +38,7 @@ _EARLY = 10_000
 _MOST_BLOBS = 20_000
 _MOST_LISTED = 50_000
 """Entries that are kept while the file cannot be written; one manifest can list 40,000."""
+_MOST_MINUTES = 1440
 _LARGEST = 2**63 - 1
 """What the file can hold as a size; no blob has more bytes."""
 
@@ -177,6 +179,23 @@ class SqliteIndex:
             if there and name > last and (end is None or name <= end):
                 found.add(repository)
         return sorted(found, key=lambda each: (full_name(each), each.namespace))[:limit]
+
+    def counted(self, sums: Sums) -> None:
+        """Add to the sums of this minute, and of this hour."""
+        if sums == NOTHING:
+            return
+        told = self._pending.sums
+        minute = int(self._now()) // MINUTE * MINUTE
+        self._tell(told, minute, told.get(minute, NOTHING) + sums, _MOST_MINUTES)
+
+    async def sums(self, span: int, since: int) -> list[tuple[int, Sums]]:
+        """Tell, in order, the sums of the spans (`MINUTE` or `HOUR`) that begin at `since` or later, in all processes.
+
+        A span begins at a multiple of its length, in seconds since the epoch; a span of nothing is left out.
+        """
+        await self.flush()  # what is added to cannot be looked up beside the file: it could be there already
+        nothing: list[tuple[int, Sums]] = []
+        return await self._ask(nothing, lambda: self._read.sums(span, since))
 
     async def flush(self) -> None:
         """Write what was told until now, so that other processes see it; a failure is logged, and tried again."""
@@ -320,4 +339,8 @@ def _joined(older: Batch, newer: Batch) -> Batch:
         {**older.listed, **newer.listed},
         {**older.linked, **newer.linked},
         {**older.repositories, **newer.repositories},
+        {
+            minute: older.sums.get(minute, NOTHING) + newer.sums.get(minute, NOTHING)
+            for minute in {**older.sums, **newer.sums}
+        },
     )

@@ -21,7 +21,9 @@ from prometheus_client import (
     generate_latest,
 )
 
+from nora.telemetry.exchanges import Exchanges
 from nora.telemetry.shared import shared_text
+from nora.telemetry.sums import Tally
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ENDPOINTS = (
@@ -43,12 +45,15 @@ class Metrics:
     """All metrics of one process, in `registry`. No method of it may be called from a signal handler.
 
     Where several processes count in one `directory` (`nora.telemetry.shared`), it tells those of all of them.
+    What the pages of NORA itself show is counted along, of this process alone: `tally`, `exchanges`.
     """
 
     def __init__(self, registry: CollectorRegistry, version: str = "", directory: str = "") -> None:
         # Without this every counter is accompanied by a `_created` gauge that nobody reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry
+        self.tally = Tally()
+        self.exchanges = Exchanges()
         self._directory = directory
         self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._pulls()
@@ -188,6 +193,7 @@ class Metrics:
         """Count a pull; `hit`: no body moved from upstream for it."""
         self._downloads.inc()
         (self._hits if hit else self._misses).inc()
+        self.tally.pulled(hit)
 
     def requested(
         self, method: str, endpoint: str, status: int | None, seconds: float, sent: int, received: int = 0
@@ -207,6 +213,7 @@ class Metrics:
                 self._request_children[key] = child
         child.inc()
         self._request_seconds.get(endpoint, self._request_seconds["other"]).observe(seconds)
+        self.tally.requested(endpoint, sent, received)
         if sent:
             self._sent.inc(sent)
         if received:
@@ -250,6 +257,7 @@ class Metrics:
         if timed is None:
             timed = self._seconds_children[upstream, kind] = self._asked_seconds.labels(upstream, kind)
         timed.observe(seconds)
+        self.exchanges.answered(upstream, outcome, seconds)
 
     def received(self, upstream: str, count: int) -> None:
         """Count `count` bytes of a body from an upstream."""
@@ -257,6 +265,7 @@ class Metrics:
         if child is None:
             child = self._received_children[upstream] = self._received.labels(upstream)
         child.inc(count)
+        self.tally.fetched(count)
 
     def token(self, upstream: str) -> None:
         """Count a token fetched for an upstream."""

@@ -41,3 +41,7 @@ class Quota:
     def left(self) -> int | None:
         """Tell how many pulls are left; None when that was never told, or its window is over."""
         return self._left if self._clock.seconds() < self._until else None
+
+    def resets_at(self) -> float | None:
+        """Tell when that number counts no more, in seconds since the epoch; None when it does not count."""
+        return self._until if self.left() is not None else None

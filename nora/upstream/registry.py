@@ -167,6 +167,10 @@ class Registry:
         """As `Upstream.pulls_left`."""
         return self._quota.left()
 
+    def pulls_reset_at(self) -> float | None:
+        """Tell until when that holds at most, in seconds since the epoch."""
+        return self._quota.resets_at()
+
     async def describe(self, repository: str, reference: Reference) -> Descriptor:
         """As `Upstream.describe`."""
         described = await self._observed(HEAD, self._describe(repository, reference))

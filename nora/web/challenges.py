@@ -38,13 +38,17 @@ class Service:
 
 def service(request: RegistryRequest, public_url: str | None) -> Service:
     """Tell what the client of `request` knows this server as: by `public_url` where there is one."""
+    scheme, host = known_as(request, public_url)
+    return Service(f"{scheme}://{host}{TOKEN_PATH}", host)
+
+
+def known_as(request: RegistryRequest, public_url: str | None) -> tuple[str, str]:
+    """Tell scheme and `host[:port]` by which the client of `request` reaches this server."""
     found = None if public_url is None else _ORIGIN.match(public_url)
     if found is not None:
-        scheme, host = found[1], found[2]
-    else:
-        seen = visitor(request)
-        scheme, host = seen.scheme, seen.host or _own_host(request)
-    return Service(f"{scheme}://{host}{TOKEN_PATH}", host)
+        return found[1], found[2]
+    seen = visitor(request)
+    return seen.scheme, seen.host or _own_host(request)
 
 
 def bearer(at: Service, message: str, *, scope: str = "", error: str = "") -> Unauthorized:

@@ -28,6 +28,7 @@ from nora.oci.errors import InvalidRequest, NoraError
 from nora.telemetry import AuditLog, Metrics
 from nora.web import errors
 from nora.web.forwarded import Trusted
+from nora.web.lately import LastPulls
 from nora.web.requests import LINGER, RegistryRequest
 
 if TYPE_CHECKING:
@@ -307,6 +308,7 @@ class RegistrySite(Site):
         self.draining = False
         self.hot: Hot | None = None
         """What answers before anything else is asked."""
+        self.last_pulls = LastPulls()
         self._channels: set[RegistryChannel] = set()
         self._requests: set[RegistryRequest] = set()
         self._idle: Waiters[None] = Waiters()

@@ -32,7 +32,8 @@ def tell(
     `others` are warnings that are known elsewhere.
     """
     warnings = [*others]
-    warnings += [text for each in upstreams for text in _warnings(each, quota_reserve)]
+    ill = [list(_warnings(each, quota_reserve)) for each in upstreams]
+    warnings += [text for each in ill for text in each]
     if provisional:
         warnings.append(_provisional(provisional))
     if space.free < LEAST_FREE or space.free < LEAST_SHARE * space.total:
@@ -42,8 +43,14 @@ def tell(
         )
     return {
         "uptime": round(uptime, 3),
-        "store": {"free_bytes": space.free, "blobs": totals.blobs, "bytes": totals.bytes, "fills": fills},
-        "upstreams": [_upstream(each) for each in upstreams],
+        "store": {
+            "free_bytes": space.free,
+            "total_bytes": space.total,
+            "blobs": totals.blobs,
+            "bytes": totals.bytes,
+            "fills": fills,
+        },
+        "upstreams": [_upstream(each, texts) for each, texts in zip(upstreams, ill, strict=True)],
         "warnings": warnings,
     }
 
@@ -81,7 +88,7 @@ def _provisional(names: int) -> str:
     )
 
 
-def _upstream(upstream: Registry) -> dict[str, object]:
+def _upstream(upstream: Registry, warnings: Sequence[str]) -> dict[str, object]:
     state, circuit = upstream.state(), upstream.circuit.state()
     return {
         "name": upstream.name,
@@ -91,6 +98,8 @@ def _upstream(upstream: Registry) -> dict[str, object]:
         "last_error": state.last_error,
         "last_error_at": _iso(state.last_error_at),
         "pulls_left": upstream.pulls_left(),
+        "pulls_reset_at": _iso(upstream.pulls_reset_at()),
+        "warnings": list(warnings),
         "circuit": {
             "state": circuit.word,
             "since": _iso(circuit.since),

@@ -50,14 +50,21 @@ class Page(Resource):
 
 
 class Root(Page):
-    """`/`, and 404 for what is nowhere."""
+    """`/`, which leads to `home` where there is such a page, and 404 for what is nowhere."""
+
+    def __init__(self, home: bytes | None = None) -> None:
+        super().__init__()
+        self._home = home
 
     def getChild(self, path: bytes, request: Any) -> Resource:
         """Give `/` itself, or the page of what is not there."""
         return self if path == b"" and not request.postpath else _Nowhere()
 
     def page(self, request: RegistryRequest) -> bytes:
-        """Tell a person what this is."""
+        """Tell a person what this is, or lead them to where more is told."""
+        if self._home is not None:
+            request.setResponseCode(302)
+            request.setHeader(b"Location", self._home)
         pages = ["/v2/", "/health", "/ready", "/metrics"]
         return self.show(request, _json({"name": "nora", "version": nora.__version__, "pages": pages}))
 

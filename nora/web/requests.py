@@ -39,6 +39,7 @@ MAX_BODY = 64 * 1024
 LINGER = 2.0
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _ORIGIN = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://[^/?]*")
+_GIVEN = frozenset({200, 304})
 _STREAMED = frozenset({b"PATCH", b"POST", b"PUT"})
 
 
@@ -256,7 +257,11 @@ class RegistryRequest(Request):
         method = self.method.decode("latin-1")
         site.metrics.requested(method, self.endpoint, status, seconds, self.sentLength, received)
         visit = self.visit
-        if visit is None or site.audit is None:
+        if visit is None:
+            return
+        if status in _GIVEN and self.endpoint == "manifest" and visit.action == "pull":
+            site.last_pulls.pulled(visitor(self).address, self.began)
+        if site.audit is None:
             return
         site.audit.record(
             AuditEvent(

@@ -21,6 +21,7 @@ from nora.web.pages import Health, HealthPage, MetricsPage, ReadyPage, Root
 from nora.web.registry import Backend, Registry
 from nora.web.requests import RegistryRequest
 from nora.web.tokens import TokenPage, WithTokens
+from nora.web.ui import Sources, UiSite
 
 
 @attrs.frozen(kw_only=True)
@@ -51,13 +52,14 @@ def build_site(
     limits: Limits | None = None,
     trusted: Trusted | None = None,
     stamp: Callable[[str], Stamp | None] | None = None,
+    ui: Sources | None = None,
 ) -> RegistrySite:
     """Put the site together.
 
     `health` tells what `/health` shows beside status and version; `ready` whether the daemon has started;
     `instance` is the pseudonym that this server's own requests carry in `Via`; `trusted` are the proxies before it.
     In `background` run the pushes whose clients have left; `stamp` tells a record's stamp now, and without it no answer
-    is prepared.
+    is prepared. `ui` is what the pages under `/ui` and `/api` tell; without it there are none.
     """
     limits = limits or Limits()
     registry = Registry(
@@ -69,7 +71,11 @@ def build_site(
         answer_timeout=limits.answer_timeout,
         stall_timeout=limits.stall_timeout,
     )
-    root = Root()
+    root = Root(None if ui is None else b"/ui/")
+    if ui is not None:
+        pages = UiSite(ui, lambda: backend.doorkeeper)
+        root.putChild(b"ui", pages.pages())
+        root.putChild(b"api", pages.api())
     tokens = TokenPage(lambda: backend.doorkeeper if isinstance(backend.doorkeeper, GuardedDoor) else None)
     root.putChild(b"v2", WithTokens(tokens, registry.resource()))
     root.putChild(b"metrics", MetricsPage(metrics))

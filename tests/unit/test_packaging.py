@@ -62,6 +62,14 @@ class WheelTests(SynchronousTestCase):
         self.assertEqual(modules - self.names, set())
         self.assertIn("nora/py.typed", self.names)
 
+    def test_holds_the_pages(self) -> None:
+        """Every template and static file of the pages is in it, and the description of the API."""
+        here = ROOT / "nora" / "web" / "ui"
+        files = {str(path.relative_to(ROOT)) for path in here.rglob("*") if path.is_file()}
+        files = {name for name in files if "__pycache__" not in name}
+        self.assertGreater(len([name for name in files if not name.endswith(".py")]), 8)
+        self.assertEqual(files - self.names, set())
+
     def test_joins_twisted(self) -> None:
         """The plugin is in it alone: an __init__.py beside it would cover Twisted's own."""
         self.assertEqual(
