@@ -34,7 +34,7 @@ class StaticFile:
 
 
 class Templates:
-    """The templates, ready to be filled."""
+    """The templates. Each is compiled when it is filled for the first time: a start does not wait for that."""
 
     def __init__(self) -> None:
         environment = Environment(
@@ -43,6 +43,7 @@ class Templates:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            auto_reload=False,
         )
         for each in (
             *(words.size, words.number, words.percent, words.duration),
@@ -50,14 +51,11 @@ class Templates:
         ):
             environment.filters[each.__name__] = each
         environment.globals["version"] = nora.__version__
-        self._templates = {
-            name: environment.get_template(f"{name}.html")
-            for name in ("dashboard", "upstreams", "client", "error")
-        }
+        self._environment = environment
 
     def fill(self, name: str, **facts: object) -> bytes:
         """Give the page."""
-        return self._templates[name].render(facts).encode("utf-8", "replace")
+        return self._environment.get_template(f"{name}.html").render(facts).encode("utf-8", "replace")
 
 
 def static_files() -> Mapping[bytes, StaticFile]:
