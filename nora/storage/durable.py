@@ -113,6 +113,16 @@ def move(source: str, path: str, *, mode: int) -> None:
         _rename(source, path, sync=True)
 
 
+def write_at(descriptor: int, data: bytes, at: int) -> int:
+    """Write all of `data` at the offset `at`, and tell the offset behind it."""
+    view, end = memoryview(data), at
+    while view:
+        count = os.pwrite(descriptor, view, end)
+        view = view[count:]
+        end += count
+    return end
+
+
 def write_out(descriptor: int, start: int, count: int) -> None:
     """Let the disk begin to write `count` bytes from `start` of a file now, so that a later sync has less to wait for.
 

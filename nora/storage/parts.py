@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 
 from nora.oci import Digest, Hasher, Repository
 from nora.oci.errors import NoSpace
-from nora.storage.durable import no_space
+from nora.storage.durable import no_space, write_at
 from nora.storage.interfaces import Blobs, Disk, Lock, Locks, Published, Trailing, Writing, Written
 from nora.storage.layout import Layout
 
@@ -138,11 +138,7 @@ class WritingFile:
     def _write(self, chunks: Sequence[bytes], at: int) -> int:
         # One buffer: each call that lets go of the interpreter's lock waits for the reactor to get it back.
         data = b"".join(chunks)
-        view, end = memoryview(data), at
-        while view:
-            count = os.pwrite(self._descriptor, view, end)
-            view = view[count:]
-            end += count
+        end = write_at(self._descriptor, data, at)
         if self._hashed == at:
             self._hasher.update(data)
             self._hashed = end

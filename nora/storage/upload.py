@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from nora.oci import Digest, Repository
-from nora.storage.durable import no_space, write_out
+from nora.storage.durable import no_space, write_at, write_out
 from nora.storage.interfaces import Blobs, Disk
 
 if TYPE_CHECKING:
@@ -99,11 +99,7 @@ class UploadFile:
     def _write(self, chunks: Sequence[bytes], at: int) -> int:
         # One buffer: each call that lets go of the interpreter's lock waits for the reactor to get it back.
         data = b"".join(chunks)
-        view, end = memoryview(data), at
-        while view:
-            count = os.pwrite(self._descriptor, view, end)
-            view = view[count:]
-            end += count
+        end = write_at(self._descriptor, data, at)
         if self._state.hashed == at:  # else something of the file is to be read in any case
             self._state.hasher.update(data)
             self._state.hashed = end
