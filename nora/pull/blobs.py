@@ -59,10 +59,11 @@ class BlobPull:
     async def get(self, route: Route, digest: Digest, rights: Rights) -> Served[Content]:
         """Give a blob as soon as its size is known; raises `BlobUnknown`, or what the upstreams' outcomes mean."""
         rights.require(Action.PULL, route.name)
-        candidates, expected = await self._candidates(route, digest)
-        served = await self._stored(candidates, digest)
+        # A hit needs no index, which a thread would have to be asked for.
+        served = await self._stored(await self._owners.order(route), digest)
         if served is not None:
             return served
+        candidates, expected = await self._candidates(route, digest)
         if not candidates:
             raise BlobUnknown("not stored, and no upstream to ask")
         asked = [candidate.repository for candidate in candidates]

@@ -29,7 +29,7 @@ from nora.content.interfaces import Catalog, Removal
 from nora.oci import Digest, Reference, check_name, parse_reference
 from nora.oci.errors import InvalidName, NoraError, Unavailable, Unsupported
 from nora.oci.reference import NAME_PATTERN
-from nora.pull.interfaces import Answer, Cached, Content, Discovery, Pull, Served
+from nora.pull.interfaces import Answer, Cached, Content, Discovery, Pull, Reader, Served
 from nora.push.interfaces import Push
 from nora.telemetry import Metrics
 from nora.upstream import via
@@ -233,9 +233,17 @@ class Registry:
         served = await self._patience.wait(request, pull.blob(route, parsed, rights))
         self._note(request, served, parsed)
         try:
-            return await self._stream(request, served, parsed, route)
+            reader = await self._open(request, served, parsed, route)
         finally:
+            # The reader has a descriptor of its own; a slow client costs one less.
             served.content.close()
+        if reader is None:
+            return b""
+        try:
+            await send(request, reader, self._clock, self._stall_timeout)
+        finally:
+            reader.close()
+        return None
 
     @app.route("/<name:name>/tags/list")
     async def _tags(self, request: RegistryRequest, name: str) -> bytes:
@@ -284,9 +292,10 @@ class Registry:
                 parse_reference(request.visit.reference)
         raise errors.NotOffered("this registry does not offer that endpoint")
 
-    async def _stream(
+    async def _open(
         self, request: RegistryRequest, served: Served[Content], digest: Digest, route: Route
-    ) -> bytes | None:
+    ) -> Reader | None:
+        """Set the headers of a blob's answer, and give the reader of its body; None when it has none."""
         content = served.content
         span = ranges.choose(
             request.text(b"Range"), request.text(b"If-Range"), answers.etag(digest), content.size
@@ -298,16 +307,12 @@ class Registry:
             await self._patience.wait(request, content.verified())
         answers.blob(request, served, digest, route.namespace, content.size)
         if ranges.none_match(request.text(b"If-None-Match"), answers.etag(digest)):
-            return answers.unchanged(request)
+            answers.unchanged(request)
+            return None
         if span is not None:
             answers.partial(request, span, content.size)
         start, stop = span or (0, content.size)
-        reader = await self._patience.wait(request, content.reader(start, stop))
-        try:
-            await send(request, reader, self._clock, self._stall_timeout)
-        finally:
-            reader.close()
-        return None
+        return await self._patience.wait(request, content.reader(start, stop))
 
     def _ask(self, method: bytes, route: Route, reference: Reference, rights: Rights) -> Answering:
         pull = self._backend.pull
