@@ -97,5 +97,5 @@ class RealTests(SynchronousTestCase):
             bring(descriptor, 0, 9 * STEP)
             self.assertEqual(residence.edge(descriptor, 0, 8 * STEP), 8 * STEP)
             self.assertEqual(residence.edge(descriptor, 8 * STEP, 9 * STEP), 9 * STEP)
-        # All of it was gone, or the file system keeps all files in memory.
-        self.assertIn(where, (0, 8 * STEP))
+        # The kernel may have kept some of it, and some file systems keep all files in memory.
+        self.assertIn(where, range(0, 8 * STEP + 1, STEP))
