@@ -1,9 +1,9 @@
 """Response bodies: how the bytes of a `Reader` get to a client.
 
-Two ways, chosen once a response. In cleartext, from a file: `sendfile`, 256 KiB a turn of the reactor, so that one fast
-client cannot starve the rest (larger turns were measured to cost the others 3 to 15 times the delay and to be no
-faster). Else: reads of 256 KiB that are written to the transport, which pauses us when it is full. A response
-that began with `sendfile` goes on copying when its reader has no file any more.
+Two ways, chosen once a response. In cleartext, from a file: `sendfile`, up to 2 MiB a turn of the reactor for a stream
+that is alone, 256 KiB for each of eight or more, so that no fast client can starve the rest (see `nora.web.turns`).
+Else: reads of 256 KiB that are written to the transport, which pauses us when it is full. A response that began with
+`sendfile` goes on copying when its reader has no file any more.
 
 A client that takes nothing for `stall_timeout` seconds while bytes are ready loses its connection. Taking is what
 the peer's kernel acknowledged, so a slow reader is not mistaken for a stalled one.
@@ -29,8 +29,8 @@ from nora.concurrency import Waiters
 from nora.oci.errors import Broken
 from nora.pull.interfaces import Reader
 from nora.web.stalls import StallWatch
+from nora.web.turns import Turns
 
-TURN = 256 * 1024
 CHUNK = 256 * 1024
 # What a file system answers that has no sendfile: reading may still work.
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW})
@@ -45,21 +45,26 @@ class Stalled(ClientLost):
     """The client took nothing for too long."""
 
 
-def send(request: Request, reader: Reader, clock: IReactorTime, stall_timeout: float) -> Deferred[int]:
+def send(
+    request: Request, reader: Reader, clock: IReactorTime, stall_timeout: float, turns: Turns
+) -> Deferred[int]:
     """Send everything from the reader's position to its `stop`, headers first; tells how many bytes that were.
 
-    The caller closes the reader and finishes the request. Fails with `ClientLost`, or with what the reader
-    fails with; then the answer is short, and the caller must abort the connection.
+    `turns` are those of all bodies on this reactor. The caller closes the reader and finishes the request. Fails with
+    `ClientLost`, or with what the reader fails with; then the answer is short, and the caller must abort the
+    connection.
     """
-    return Deferred.fromCoroutine(_send(request, reader, clock, stall_timeout))
+    return Deferred.fromCoroutine(_send(request, reader, clock, stall_timeout, turns))
 
 
-async def _send(request: Request, reader: Reader, clock: IReactorTime, stall_timeout: float) -> int:
+async def _send(
+    request: Request, reader: Reader, clock: IReactorTime, stall_timeout: float, turns: Turns
+) -> int:
     first = reader.position
     transport = _plain(request)
     if transport is not None and reader.descriptor is not None and reader.position < reader.stop:
         watch = StallWatch(clock, stall_timeout, transport)
-        await SendfileBody(request, transport, reader, watch).start()
+        await SendfileBody(request, transport, reader, watch, turns).start()
     if reader.position < reader.stop:
         await CopyingBody(request, reader, StallWatch(clock, stall_timeout, request.transport)).run()
     elif not request.startedWriting:
@@ -86,13 +91,15 @@ class SendfileBody:
     """
 
     def __init__(
-        self, request: Request, transport: tcp.Connection, reader: Reader, watch: StallWatch
+        self, request: Request, transport: tcp.Connection, reader: Reader, watch: StallWatch, turns: Turns
     ) -> None:
         self._request = request
         self._transport = transport
         self._reactor: Any = transport.reactor
         self._reader = reader
         self._watch = watch
+        self._turns = turns
+        self._last_turn = turns.taken
         self._done: Deferred[None] = Deferred(lambda _: self._stop())
         self._more: Deferred[None] | None = None
         self._running = False
@@ -138,7 +145,7 @@ class SendfileBody:
         elif self._reader.descriptor is None:
             self._end()
         else:
-            self._turn(self._reader.descriptor, min(ready, TURN))
+            self._turn(self._reader.descriptor, min(ready, self._turns.take(self._last_turn)))
 
     def fileno(self) -> int:
         """Tell the duplicate of the socket; -1 where there is none."""
@@ -153,6 +160,7 @@ class SendfileBody:
         return "body"
 
     def _turn(self, descriptor: int, count: int) -> None:
+        self._last_turn = self._turns.taken
         try:
             sent = os.sendfile(self._transport.fileno(), descriptor, self._reader.position, count)
         except BlockingIOError:

@@ -41,6 +41,7 @@ from nora.web.doorkeeper import Doorkeeper, OpenDoor
 from nora.web.entrance import Entrance
 from nora.web.patience import Patience
 from nora.web.requests import RegistryRequest
+from nora.web.turns import Turns
 from nora.web.uploads import Unbroken, Uploads
 
 T = TypeVar("T")
@@ -123,6 +124,7 @@ class Registry:
         self._changes = Changes(unbroken)
         self._patience = Patience(clock, answer_timeout)
         self._stall_timeout = stall_timeout
+        self._turns = Turns()
 
     def resource(self) -> Resource:
         """Give what belongs under `/v2`."""
@@ -240,7 +242,7 @@ class Registry:
         if reader is None:
             return b""
         try:
-            await send(request, reader, self._clock, self._stall_timeout)
+            await send(request, reader, self._clock, self._stall_timeout, self._turns)
         finally:
             reader.close()
         return None
