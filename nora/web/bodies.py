@@ -32,6 +32,8 @@ from nora.web.stalls import StallWatch
 from nora.web.turns import Turns
 
 CHUNK = 256 * 1024
+_UNCORKED = 1024 * 1024
+"""From this size on a turn is cheaper without `TCP_CORK`; smaller ones, and headers with a small body, with it."""
 # What a file system answers that has no sendfile: reading may still work.
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW})
 _CLIENT_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT, errno.ENOTCONN})
@@ -106,6 +108,7 @@ class SendfileBody:
         self._begun = False
         self._socket = -1
         self._watched = False
+        self._corked = False
 
     def start(self) -> Deferred[None]:
         """Send; fires at the end, and also when the rest must be copied instead."""
@@ -161,6 +164,7 @@ class SendfileBody:
 
     def _turn(self, descriptor: int, count: int) -> None:
         self._last_turn = self._turns.taken
+        self._cork(count < _UNCORKED)
         try:
             sent = os.sendfile(self._transport.fileno(), descriptor, self._reader.position, count)
         except BlockingIOError:
@@ -218,7 +222,6 @@ class SendfileBody:
         self._more = None
         if self._running:
             self._watch.go()
-            self._cork(True)
             # At once: the transport had nothing of its own to send when the waiting began, and nobody else writes.
             self.doWrite()
 
@@ -250,6 +253,9 @@ class SendfileBody:
         _unregister(self._request)
 
     def _cork(self, on: bool) -> None:
+        if on is self._corked:
+            return
+        self._corked = on
         # A lost connection has no socket any more, and a UNIX socket no cork.
         with suppress(OSError, AttributeError):
             self._transport.getHandle().setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
