@@ -101,7 +101,6 @@ class SendfileBody:
         self._reader = reader
         self._watch = watch
         self._turns = turns
-        self._last_turn = turns.taken
         self._done: Deferred[None] = Deferred(lambda _: self._stop())
         self._more: Deferred[None] | None = None
         self._running = False
@@ -113,6 +112,7 @@ class SendfileBody:
     def start(self) -> Deferred[None]:
         """Send; fires at the end, and also when the rest must be copied instead."""
         self._running = True
+        self._turns.begin()
         self._request.registerProducer(self, True)
         self._watch.start(lambda: self._fail(Stalled("the client stopped reading")))
         self._cork(True)
@@ -148,7 +148,7 @@ class SendfileBody:
         elif self._reader.descriptor is None:
             self._end()
         else:
-            self._turn(self._reader.descriptor, min(ready, self._turns.take(self._last_turn)))
+            self._turn(self._reader.descriptor, min(ready, self._turns.size))
 
     def fileno(self) -> int:
         """Tell the duplicate of the socket; -1 where there is none."""
@@ -163,7 +163,6 @@ class SendfileBody:
         return "body"
 
     def _turn(self, descriptor: int, count: int) -> None:
-        self._last_turn = self._turns.taken
         self._cork(count < _UNCORKED)
         try:
             sent = os.sendfile(self._transport.fileno(), descriptor, self._reader.position, count)
@@ -241,6 +240,7 @@ class SendfileBody:
 
     def _stop(self) -> None:
         self._running = False
+        self._turns.end()
         self._watch.stop()
         more, self._more = self._more, None
         if more is not None:

@@ -1,8 +1,7 @@
 """How much one body may send before the reactor looks at the others.
 
 A large turn costs less a byte, and delays everybody else for as long as it takes. So a round of turns has a size, and
-those who take part in it share it: how many they are shows in the turns that were taken between two of one's own. A
-body whose client is slow takes few turns, and so does not make the turns of the others smaller.
+the streams that are under way share it, whether their clients are fast or slow.
 """
 
 from __future__ import annotations
@@ -14,16 +13,21 @@ TURN = 256 * 1024
 
 
 class Turns:
-    """The turns of all the bodies of one reactor."""
+    """The turns of all the streams on one reactor."""
 
     def __init__(self) -> None:
-        self.taken = 0
-        """Turns so far."""
+        self._streams = 0
+        self.size = ROUND
+        """The most bytes of a turn now: from `TURN` to `ROUND`."""
 
-    def take(self, last: int) -> int:
-        """Begin a turn, and tell how many bytes it may have: from `TURN` to `ROUND`.
+    def begin(self) -> None:
+        """Count a stream in."""
+        self._change(1)
 
-        `last` is what `taken` was at the end of one's last turn, or at the beginning.
-        """
-        self.taken += 1
-        return max(TURN, ROUND // (self.taken - last))
+    def end(self) -> None:
+        """Count a stream out."""
+        self._change(-1)
+
+    def _change(self, by: int) -> None:
+        self._streams += by
+        self.size = max(TURN, ROUND // max(1, self._streams))
