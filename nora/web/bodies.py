@@ -66,7 +66,11 @@ async def _send(
     transport = _plain(request)
     if transport is not None and reader.descriptor is not None and reader.position < reader.stop:
         watch = StallWatch(clock, stall_timeout, transport)
-        await SendfileBody(request, transport, reader, watch, turns).start()
+        turns.begin()
+        try:
+            await SendfileBody(request, transport, reader, watch, turns).start()
+        finally:
+            turns.end()
     if reader.position < reader.stop:
         await CopyingBody(request, reader, StallWatch(clock, stall_timeout, request.transport)).run()
     elif not request.startedWriting:
@@ -112,7 +116,6 @@ class SendfileBody:
     def start(self) -> Deferred[None]:
         """Send; fires at the end, and also when the rest must be copied instead."""
         self._running = True
-        self._turns.begin()
         self._request.registerProducer(self, True)
         self._watch.start(lambda: self._fail(Stalled("the client stopped reading")))
         self._cork(True)
@@ -240,7 +243,6 @@ class SendfileBody:
 
     def _stop(self) -> None:
         self._running = False
-        self._turns.end()
         self._watch.stop()
         more, self._more = self._more, None
         if more is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from statistics import median
 from unittest import mock
 
@@ -63,3 +64,28 @@ class SharingTests(SiteTestCase):
                     client.transport.resumeProducing()
                     await client.has(LENGTH)
             await self.eventually(lambda: self.site.in_flight == 0)
+
+    async def test_corked(self) -> None:
+        """Small turns go out corked, which spares a packet; large ones do not, and nothing stays corked."""
+        seen: list[tuple[int, bool]] = []
+        sendfile = os.sendfile
+
+        def look(out: int, file: int, offset: int, count: int) -> int:
+            seen.append((count, corked(out)))
+            return sendfile(out, file, offset, count)
+
+        client = await self.client()
+        with mock.patch("os.sendfile", look):
+            for data in (bytes(10), bytes(LENGTH), bytes(1000)):
+                digest, _ = self.pull.add_blob(data)
+                self.assertEqual(len((await client.ask("GET", f"/v2/x/blobs/{digest}")).body), len(data))
+        self.assertEqual((seen[0], seen[1], seen[-1]), ((10, True), (ROUND, False), (1000, True)))
+        self.assertEqual({state for count, state in seen if count >= ROUND // 2}, {False})
+        (channel,) = self.site._channels
+        self.assertFalse(corked(channel.transport.fileno()))
+
+
+def corked(descriptor: int) -> bool:
+    """Tell whether a socket is corked."""
+    with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+        return bool(duplicate.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
