@@ -1,9 +1,9 @@
 """Response bodies: how the bytes of a `Reader` get to a client.
 
-Two ways, chosen once a response. In cleartext, from a file: `sendfile`, 256 KiB a turn of the reactor, so that one fast
-client cannot starve the rest (larger turns were measured to cost the others 3 to 15 times the delay and to be no
-faster). Else: reads of 256 KiB that are written to the transport, which pauses us when it is full. A response
-that began with `sendfile` goes on copying when its reader has no file any more.
+Two ways, chosen once a response. In cleartext, from a file: `sendfile`, up to 2 MiB a turn of the reactor for a stream
+that is alone, 256 KiB for each of eight or more, so that no fast client can starve the rest (see `nora.web.turns`).
+Else: reads of 256 KiB that are written to the transport, which pauses us when it is full. A response that began with
+`sendfile` goes on copying when its reader has no file any more.
 
 A client that takes nothing for `stall_timeout` seconds while bytes are ready loses its connection. Taking is what
 the peer's kernel acknowledged, so a slow reader is not mistaken for a stalled one.
@@ -29,9 +29,11 @@ from nora.concurrency import Waiters
 from nora.oci.errors import Broken
 from nora.pull.interfaces import Reader
 from nora.web.stalls import StallWatch
+from nora.web.turns import Turns
 
-TURN = 256 * 1024
 CHUNK = 256 * 1024
+_UNCORKED = 1024 * 1024
+"""From this size on a turn is cheaper without `TCP_CORK`; smaller ones, and headers with a small body, with it."""
 # What a file system answers that has no sendfile: reading may still work.
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW})
 _CLIENT_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT, errno.ENOTCONN})
@@ -45,21 +47,30 @@ class Stalled(ClientLost):
     """The client took nothing for too long."""
 
 
-def send(request: Request, reader: Reader, clock: IReactorTime, stall_timeout: float) -> Deferred[int]:
+def send(
+    request: Request, reader: Reader, clock: IReactorTime, stall_timeout: float, turns: Turns
+) -> Deferred[int]:
     """Send everything from the reader's position to its `stop`, headers first; tells how many bytes that were.
 
-    The caller closes the reader and finishes the request. Fails with `ClientLost`, or with what the reader
-    fails with; then the answer is short, and the caller must abort the connection.
+    `turns` are those of all bodies on this reactor. The caller closes the reader and finishes the request. Fails with
+    `ClientLost`, or with what the reader fails with; then the answer is short, and the caller must abort the
+    connection.
     """
-    return Deferred.fromCoroutine(_send(request, reader, clock, stall_timeout))
+    return Deferred.fromCoroutine(_send(request, reader, clock, stall_timeout, turns))
 
 
-async def _send(request: Request, reader: Reader, clock: IReactorTime, stall_timeout: float) -> int:
+async def _send(
+    request: Request, reader: Reader, clock: IReactorTime, stall_timeout: float, turns: Turns
+) -> int:
     first = reader.position
     transport = _plain(request)
     if transport is not None and reader.descriptor is not None and reader.position < reader.stop:
         watch = StallWatch(clock, stall_timeout, transport)
-        await SendfileBody(request, transport, reader, watch).start()
+        turns.begin()
+        try:
+            await SendfileBody(request, transport, reader, watch, turns).start()
+        finally:
+            turns.end()
     if reader.position < reader.stop:
         await CopyingBody(request, reader, StallWatch(clock, stall_timeout, request.transport)).run()
     elif not request.startedWriting:
@@ -86,19 +97,21 @@ class SendfileBody:
     """
 
     def __init__(
-        self, request: Request, transport: tcp.Connection, reader: Reader, watch: StallWatch
+        self, request: Request, transport: tcp.Connection, reader: Reader, watch: StallWatch, turns: Turns
     ) -> None:
         self._request = request
         self._transport = transport
         self._reactor: Any = transport.reactor
         self._reader = reader
         self._watch = watch
+        self._turns = turns
         self._done: Deferred[None] = Deferred(lambda _: self._stop())
         self._more: Deferred[None] | None = None
         self._running = False
         self._begun = False
         self._socket = -1
         self._watched = False
+        self._corked = False
 
     def start(self) -> Deferred[None]:
         """Send; fires at the end, and also when the rest must be copied instead."""
@@ -138,7 +151,7 @@ class SendfileBody:
         elif self._reader.descriptor is None:
             self._end()
         else:
-            self._turn(self._reader.descriptor, min(ready, TURN))
+            self._turn(self._reader.descriptor, min(ready, self._turns.size))
 
     def fileno(self) -> int:
         """Tell the duplicate of the socket; -1 where there is none."""
@@ -153,6 +166,7 @@ class SendfileBody:
         return "body"
 
     def _turn(self, descriptor: int, count: int) -> None:
+        self._cork(count < _UNCORKED)
         try:
             sent = os.sendfile(self._transport.fileno(), descriptor, self._reader.position, count)
         except BlockingIOError:
@@ -210,7 +224,6 @@ class SendfileBody:
         self._more = None
         if self._running:
             self._watch.go()
-            self._cork(True)
             # At once: the transport had nothing of its own to send when the waiting began, and nobody else writes.
             self.doWrite()
 
@@ -242,6 +255,9 @@ class SendfileBody:
         _unregister(self._request)
 
     def _cork(self, on: bool) -> None:
+        if on is self._corked:
+            return
+        self._corked = on
         # A lost connection has no socket any more, and a UNIX socket no cork.
         with suppress(OSError, AttributeError):
             self._transport.getHandle().setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)

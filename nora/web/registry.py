@@ -43,6 +43,7 @@ from nora.web.entrance import Entrance
 from nora.web.hot import MAX_BLOB
 from nora.web.patience import Patience
 from nora.web.requests import RegistryRequest
+from nora.web.turns import Turns
 from nora.web.uploads import Unbroken, Uploads
 
 T = TypeVar("T")
@@ -125,6 +126,7 @@ class Registry:
         self._changes = Changes(unbroken)
         self._patience = Patience(clock, answer_timeout)
         self._stall_timeout = stall_timeout
+        self._turns = Turns()
 
     def resource(self) -> Resource:
         """Give what belongs under `/v2`."""
@@ -249,7 +251,7 @@ class Registry:
                 body = await _whole(reader)
                 hot.keep(request, rights, watch, body, pull=False)
                 return body
-            await send(request, reader, self._clock, self._stall_timeout)
+            await send(request, reader, self._clock, self._stall_timeout, self._turns)
         finally:
             reader.close()
         return None

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import HTTPChannel, Request
 
 from nora.web.bodies import CHUNK, ClientLost, Stalled, send
+from nora.web.turns import Turns
 from tests.support.pull_fakes import FakeContent, FakeReader
 
 
@@ -66,7 +67,7 @@ class CopyingTests(SynchronousTestCase):
         self.request.setHeader(b"Content-Length", b"%d" % (CHUNK * 3))
         reader = self.reader(FakeContent(b"x" * CHUNK * 3))
         self.transport.full = True
-        sending = send(self.request, reader, self.clock, 60)
+        sending = send(self.request, reader, self.clock, 60, Turns())
         self.assertEqual(reader.position, 0)
         for number in (1, 2):
             self.transport.producer.resumeProducing()
@@ -81,7 +82,7 @@ class CopyingTests(SynchronousTestCase):
         """Where the kernel cannot be asked, being paused for the whole time is stalling."""
         reader = self.reader(FakeContent(b"x" * CHUNK * 3))
         self.transport.full = True
-        sending = send(self.request, reader, self.clock, 60)
+        sending = send(self.request, reader, self.clock, 60, Turns())
         self.clock.pump([15] * 5)
         self.failureResultOf(sending, Stalled)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -92,7 +93,7 @@ class CopyingTests(SynchronousTestCase):
             self.setUp()
             reader = self.reader(FakeContent(b"x" * CHUNK * 3, available=available))
             self.transport.full = bool(available)
-            sending = send(self.request, reader, self.clock, 60)
+            sending = send(self.request, reader, self.clock, 60, Turns())
             sending.cancel()
             self.failureResultOf(sending, CancelledError)
             self.assertIsNone(self.request.producer)
@@ -104,7 +105,7 @@ class CopyingTests(SynchronousTestCase):
             self.setUp()
             reader = self.reader(FakeContent(b"x" * CHUNK * 3, available=available))
             self.transport.full = bool(available)
-            sending = send(self.request, reader, self.clock, 60)
+            sending = send(self.request, reader, self.clock, 60, Turns())
             self.transport.producer.stopProducing()
             self.channel.connectionLost(Failure(ConnectionDone()))
             self.failureResultOf(sending, ClientLost)
@@ -113,7 +114,7 @@ class CopyingTests(SynchronousTestCase):
     def test_cancelled_after_the_loss(self) -> None:
         """When the request has no channel any more, ending still works."""
         reader = self.reader(FakeContent(b"x" * CHUNK * 3, available=0))
-        sending = send(self.request, reader, self.clock, 60)
+        sending = send(self.request, reader, self.clock, 60, Turns())
         self.request.connectionLost(Failure(ConnectionDone()))
         sending.cancel()
         self.failureResultOf(sending, CancelledError)
@@ -122,7 +123,7 @@ class CopyingTests(SynchronousTestCase):
     def test_nothing(self) -> None:
         """Nothing to send is sent: the headers go out."""
         reader = self.reader(FakeContent(b""))
-        self.assertEqual(self.successResultOf(send(self.request, reader, self.clock, 60)), 0)
+        self.assertEqual(self.successResultOf(send(self.request, reader, self.clock, 60, Turns())), 0)
         self.assertTrue(self.transport.value().startswith(b"HTTP/1.1 200 OK\r\n"))
 
 

@@ -1,0 +1,91 @@
+"""How large turns are, by themselves and over real sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from statistics import median
+from unittest import mock
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from nora.web.turns import ROUND, TURN, Turns
+from tests.support.web_site import SiteTestCase
+
+LENGTH = 16 * 1024 * 1024
+
+
+class TurnsTests(SynchronousTestCase):
+    """`Turns` by itself."""
+
+    @given(st.integers(1, 200))
+    def test_shared(self, count: int) -> None:
+        """Streams share the round; beyond eight each has the least, and who is left at the end has all of it."""
+        turns = Turns()
+        self.assertEqual(turns.size, ROUND)
+        for streams in range(1, count + 1):
+            turns.begin()
+            self.assertEqual(turns.size, max(TURN, ROUND // streams))
+        for _ in range(count - 1):
+            turns.end()
+        self.assertEqual(turns.size, ROUND)
+        turns.end()
+        self.assertEqual(turns.size, ROUND)
+
+
+class SharingTests(SiteTestCase):
+    """Turns of clients that take as fast as they can."""
+
+    async def test_shared(self) -> None:
+        """A client that is alone is sent more at a time than one beside seven others, also of those who left."""
+        digest, content = self.pull.add_blob(bytes(LENGTH))
+        for _ in range(2):
+            with mock.patch("os.sendfile", wraps=os.sendfile) as sendfile:
+                await self.ask("GET", f"/v2/x/blobs/{digest}")
+            self.assertEqual(max(call.args[3] for call in sendfile.call_args_list), ROUND)
+            await self.eventually(lambda: self.site.in_flight == 0)
+            slow = [await self.client() for _ in range(7)]
+            for client in slow:
+                client.transport.pauseProducing()
+                client.request("GET", f"/v2/x/blobs/{digest}")
+            await self.eventually(
+                lambda: sum(reader.position > 0 and not reader.closed for reader in content.readers) == 7
+            )
+            with mock.patch("os.sendfile", wraps=os.sendfile) as sendfile:
+                await self.ask("GET", f"/v2/x/blobs/{digest}")
+            # The last of the slow ones may still send a turn of its own meanwhile.
+            self.assertEqual(median(call.args[3] for call in sendfile.call_args_list), TURN)
+            for number, client in enumerate(slow):
+                if number % 2:
+                    client.transport.abortConnection()
+                else:
+                    client.transport.resumeProducing()
+                    await client.has(LENGTH)
+            await self.eventually(lambda: self.site.in_flight == 0)
+
+    async def test_corked(self) -> None:
+        """Small turns go out corked, which spares a packet; large ones do not, and nothing stays corked."""
+        seen: list[tuple[int, bool]] = []
+        sendfile = os.sendfile
+
+        def look(out: int, file: int, offset: int, count: int) -> int:
+            seen.append((count, corked(out)))
+            return sendfile(out, file, offset, count)
+
+        client = await self.client()
+        with mock.patch("os.sendfile", look):
+            for data in (bytes(10), bytes(LENGTH), bytes(1000)):
+                digest, _ = self.pull.add_blob(data)
+                self.assertEqual(len((await client.ask("GET", f"/v2/x/blobs/{digest}")).body), len(data))
+        self.assertEqual((seen[0], seen[1], seen[-1]), ((10, True), (ROUND, False), (1000, True)))
+        self.assertEqual({state for count, state in seen if count >= ROUND // 2}, {False})
+        (channel,) = self.site._channels
+        self.assertFalse(corked(channel.transport.fileno()))
+
+
+def corked(descriptor: int) -> bool:
+    """Tell whether a socket is corked."""
+    with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+        return bool(duplicate.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
