@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.conformance import Client, Repository
+from tests.support.conformance_registry import registry_under_test
 from tests.support.room import Room, make_room
 from tests.support.ways import Way, make_way
 
@@ -35,14 +36,9 @@ def house() -> Iterator[Room]:
 
 @pytest.fixture(scope="session")
 def spoken_to() -> Iterator[Client]:
-    """Give a client of the registry that is held to the specification: NORA, or the one at `REGISTRY_UNDER_TEST`."""
-    made = make_room()
-    client = Client(os.environ.get("REGISTRY_UNDER_TEST") or made.nora().url)
-    try:
+    """Give a client of the registry that is held to the specification."""
+    with registry_under_test() as client:
         yield client
-    finally:
-        client.close()
-        made.end()
 
 
 @pytest.fixture
