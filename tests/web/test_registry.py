@@ -53,7 +53,7 @@ class BaseTests(SiteTestCase):
     async def test_not_offered(self) -> None:
         """What is no endpoint here is 404."""
         for path in (
-            "_catalog",
+            "_catalog/x",
             "x/y",
             "%61",
             "x/manifests",
@@ -65,19 +65,6 @@ class BaseTests(SiteTestCase):
             reply = await self.ask("GET", f"/v2/{path}")
             self.assertEqual((reply.status, reply.error()["code"]), (404, "UNSUPPORTED"), path)
         self.assertEqual(self.pull.calls, [])
-
-    async def test_uploads(self) -> None:
-        """A push is told that there is none."""
-        for method, path in (
-            ("POST", "x/blobs/uploads/"),
-            ("POST", "x/blobs/uploads"),
-            ("PATCH", "x/blobs/uploads/1"),
-            ("PUT", "x/manifests/1"),
-            ("DELETE", f"x/blobs/{ABSENT}"),
-        ):
-            reply = await self.ask(method, f"/v2/{path}", "Content-Length: 0")
-            self.assertEqual((reply.status, reply.error()["code"]), (405, "UNSUPPORTED"), path)
-            self.assertIn("allow", reply.headers)
 
     async def test_odd_method(self) -> None:
         """A method that nobody knows is 405 and does not become a label of its own."""
@@ -418,12 +405,12 @@ class AuditTests(SiteTestCase):
         await self.ask("GET", "/v2/x/manifests/1")
         await self.ask("GET", f"/v2/{'A' * 1500}/blobs/{ABSENT}")
         await self.ask("GET", "/v2/a%ffb/manifests/%00")
-        await self.ask("PUT", "/v2/x/manifests/1", "Content-Length: 0")
+        await self.ask("POST", "/v2/x/manifests/1", "Content-Length: 0")
         await self.ask("GET", "/v2/")
-        await self.ask("GET", "/v2/_catalog")
+        await self.ask("GET", "/v2/_catalog?n=many")
         await self.eventually(lambda: len(self.events.list) == 5)
         told = [json.loads(event.line()) for event in self.events.list]
-        self.assertEqual([line["status"] for line in told], [403, 400, 400, 405, 404])
+        self.assertEqual([line["status"] for line in told], [403, 400, 400, 405, 400])
         self.assertEqual(told[1]["repository"], "A" * 256)
         self.assertEqual(told[2]["repository"], "a\ufffdb")
         self.assertEqual({line["cache"] for line in told}, {"none"})
