@@ -10,6 +10,9 @@ import pytest
 
 from tests.support.conformance import Client, Repository
 from tests.support.conformance_registry import registry_under_test
+from tests.support.images import Image
+from tests.support.registry import Registry
+from tests.support.relay import Relay
 from tests.support.room import Room, make_room
 from tests.support.ways import Way, make_way
 
@@ -32,6 +35,20 @@ def house() -> Iterator[Room]:
         yield made
     finally:
         made.end()
+
+
+@pytest.fixture(scope="module")
+def registry(house: Room, thing: Image) -> Registry:
+    """Start the upstream of a module's tests: it has `library/thing:1`, the module's `thing`."""
+    registry = house.registry()
+    registry.push("library/thing", "1", thing)
+    return registry
+
+
+@pytest.fixture
+def relay(room: Room, registry: Registry) -> Relay:
+    """Give a relay before the upstream, whose end is the upstream's death."""
+    return room.relay(registry)
 
 
 @pytest.fixture(scope="session")
