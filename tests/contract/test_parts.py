@@ -1,4 +1,4 @@
-"""What every `Parts` promises, told to those on disk: with work done at once, in threads, and across real processes."""
+"""What every `Parts` promises, told to those on disk: with work done at once, and in threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blobs over real sockets: whole, in ranges, growing, broken, slow, and left half way."""
+"""Blobs over real sockets: whole, in ranges, growing, and broken."""
 
 # mypy: disallow-untyped-calls=False
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parent of several workers, driven by hand: when it is ready, what it starts again, what a reload reaches."""
+"""The parent of several workers, driven by hand: when it is ready, and what it starts again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of tags and of referrers through the cache: freshness, staleness, chains, owners."""
+"""Lists of tags through the cache: freshness, staleness, chains, owners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tags: freshness, staleness, owners and fallbacks."""
+"""Tags: freshness, staleness and fallbacks."""
 
 from __future__ import annotations
 

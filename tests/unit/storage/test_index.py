@@ -1,4 +1,4 @@
-"""The real index: batches, damage, several workers, and building it anew."""
+"""The real index: batches, and building it anew."""
 
 from __future__ import annotations
 
