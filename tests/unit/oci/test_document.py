@@ -19,6 +19,11 @@ from nora.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from nora.oci.pushed import read_pushed
 
 _KINDS = {"list": (b"[", b"]"), "object": (b'{"a":', b"}")}
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
 _DESCRIPTOR: dict[str, Any] = {"mediaType": OCI_MANIFEST, "digest": str(Digest.of(b"x")), "size": 1}
 
 
@@ -36,15 +41,7 @@ def on_a_full_stack(frames: int, call: Callable[[], object]) -> object:
 class DocumentTests(SynchronousTestCase):
     """What is read, and what is not."""
 
-    @given(
-        st.dictionaries(
-            st.text(),
-            st.recursive(
-                st.none() | st.booleans() | st.integers() | st.text(),
-                lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-            ),
-        )
-    )
+    @given(st.dictionaries(st.text(max_size=4), _VALUES, max_size=4))
     def test_read(self, document: dict[str, Any]) -> None:
         """An object is read as it was written, however its strings look."""
         self.assertEqual(read_object(json.dumps(document, ensure_ascii=False).encode()), document)
