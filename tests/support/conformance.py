@@ -138,7 +138,7 @@ class Client:
             for name, value in headers:
                 connection.putheader(name, value)
             # Who refuses early may have left before the body was sent; what it said is there nevertheless.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 self._send(connection, method, body, streamed)
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read(), url)
