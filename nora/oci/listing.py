@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from nora.oci.digest import Digest
+from nora.oci.document import MAX_PARTS, Unreadable, read_object
 from nora.oci.errors import InvalidDigest, Unverified
 from nora.oci.manifest import OCI_INDEX
 from nora.oci.reference import TAG_PATTERN
@@ -80,7 +81,7 @@ class TagList:
 
 def parse_tags(body: bytes) -> list[str]:
     """Read one page of a list of tags as an upstream sent it; raises `Unverified`."""
-    tags = _document(body).get("tags", "")
+    tags = _document(body, MAX_TAGS + MAX_PARTS).get("tags", "")
     if tags is None:  # so some tell that there are none
         return []
     if not isinstance(tags, list) or len(tags) > MAX_TAGS:
@@ -142,11 +143,8 @@ def filter_referrers(body: bytes, artifact_type: str) -> bytes:
     return compose_referrers([item for item in listed if item.get("artifactType") == artifact_type])
 
 
-def _document(body: bytes) -> Mapping[str, Any]:
+def _document(body: bytes, most_parts: int = MAX_PARTS) -> Mapping[str, Any]:
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Unverified("it sent a list that is not JSON") from None
-    if not isinstance(document, dict):
-        raise Unverified("it sent a list that is not a JSON object")
-    return document
+        return read_object(body, most_parts)
+    except Unreadable as error:
+        raise Unverified(f"it sent a list that {error}") from None

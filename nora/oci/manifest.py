@@ -6,19 +6,18 @@ schema 2; the check against confusion of the two forms is the one that CVE-2021-
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from nora.oci.digest import Digest
+from nora.oci.document import Unreadable, read_object
 from nora.oci.errors import InvalidDigest, Unverified
 
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024
 MAX_SIZE = 10**18
 """The largest size that is believed, in bytes; what is past it fits no 64-bit record."""
-_MAX_CHILDREN = 100_000
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -102,17 +101,14 @@ def is_index(media_type: str) -> bool:
 
 def _parse(body: bytes) -> Mapping[str, Any]:
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Unverified("the manifest is not JSON") from None
-    if not isinstance(document, dict):
-        raise Unverified("the manifest is not a JSON object")
-    return document
+        return read_object(body)
+    except Unreadable as error:
+        raise Unverified(f"the manifest {error}") from None
 
 
 def _descriptors(value: object) -> tuple[Descriptor, ...]:
     """Read a list of descriptors, leaving out those of algorithms that are not known here."""
-    if not isinstance(value, list) or len(value) > _MAX_CHILDREN:
+    if not isinstance(value, list):
         raise Unverified("the manifest lacks a list of what it consists of")
     found = []
     for item in value:

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 
 from nora.oci import Digest, Hasher, Repository
 from nora.oci.errors import NoSpace
+from nora.storage.appending import grow
 from nora.storage.durable import no_space, write_at
 from nora.storage.interfaces import Blobs, Disk, Lock, Locks, Published, Trailing, Writing, Written
 from nora.storage.layout import Layout
@@ -125,11 +126,9 @@ class WritingFile:
         return self._disk.run(_replace, self._layout.temporary(), self._layout.sidecar(self.digest), text)
 
     async def _append(self, chunks: Sequence[bytes]) -> None:
-        try:
-            self.written = await self._disk.run(self._write, chunks, self.written)
-        except OSError as error:
-            self.written = os.fstat(self._descriptor).st_size
-            raise no_space(error) or error from None
+        self.written, failure = await grow(self._disk, self._descriptor, self._write, chunks, self.written)
+        if failure is not None:
+            raise failure
 
     def append(self, chunks: Sequence[bytes]) -> Deferred[None]:
         """Write `chunks` at the end and hash behind the writing, in one hop. Raises `NoSpace`."""

@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from nora.oci import Digest, Repository
-from nora.storage.durable import no_space, write_at, write_out
+from nora.storage.appending import grow
+from nora.storage.durable import write_at, write_out
 from nora.storage.interfaces import Blobs, Disk
 
 if TYPE_CHECKING:
@@ -83,11 +84,9 @@ class UploadFile:
         self._closed: Callable[[HashState | None], None] | None = closed
 
     async def _append(self, chunks: Sequence[bytes]) -> None:
-        try:
-            self.size = await self._disk.run(self._write, chunks, self.size)
-        except OSError as error:
-            self.size = os.fstat(self._descriptor).st_size
-            raise no_space(error) or error from None
+        self.size, failure = await grow(self._disk, self._descriptor, self._write, chunks, self.size)
+        if failure is not None:
+            raise failure
 
     def append(self, chunks: Sequence[bytes]) -> Deferred[None]:
         """Write `chunks` at the end, and hash them as they go, in one hop. Raises `NoSpace`.

@@ -70,10 +70,9 @@ class Backend:
     routing: Router
     pull: Pull
     discovery: Discovery
-    push: Push | None = None
-    """None where nothing can be pushed."""
-    removal: Removal | None = None
-    catalog: Catalog | None = None
+    push: Push
+    removal: Removal
+    catalog: Catalog
     doorkeeper: Doorkeeper = attrs.field(factory=OpenDoor)
 
     def take_over(self, other: Backend) -> None:
@@ -173,28 +172,25 @@ class Registry:
 
     @app.route("/_catalog")
     async def _catalog(self, request: RegistryRequest) -> bytes:
-        catalog = self._backend.catalog
-        if catalog is None:
-            raise errors.NotOffered("this registry has no catalog")
         last, limit = listings.span(request)
-        names = catalog.repositories(last.decode("utf-8", "replace"), limit, request.rights)
+        names = self._backend.catalog.repositories(last.decode("utf-8", "replace"), limit, request.rights)
         return listings.catalog(request, await self._patience.wait(request, names), limit)
 
     @app.route("/<name:name>/blobs/uploads")
     @app.route("/<name:name>/blobs/uploads/")
     async def _uploads(self, request: RegistryRequest, name: str) -> bytes:
-        return await self._upload_endpoints.start(request, self._push(), name)
+        return await self._upload_endpoints.start(request, self._backend.push, name)
 
     @app.route("/<name:name>/blobs/uploads/<string:id>")
     async def _upload(self, request: RegistryRequest, name: str, id: str) -> bytes:
-        return await self._upload_endpoints.go_on(request, self._push(), name, id)
+        return await self._upload_endpoints.go_on(request, self._backend.push, name, id)
 
     @app.route("/<name:name>/manifests/<string:reference>")
     async def _manifest(self, request: RegistryRequest, name: str, reference: str) -> bytes:
         if request.method == b"PUT":
-            return await self._changes.put(request, self._push(), name, reference)
+            return await self._changes.put(request, self._backend.push, name, reference)
         if request.method == b"DELETE":
-            return await self._changes.remove_manifest(request, self._removal(), name, reference)
+            return await self._changes.remove_manifest(request, self._backend.removal, name, reference)
         _require(request)
         via.forwarded.set(via.pseudonyms(request.text(b"Via")))
         hot = request.site.hot
@@ -220,7 +216,7 @@ class Registry:
     @app.route("/<name:name>/blobs/<string:digest>")
     async def _blob(self, request: RegistryRequest, name: str, digest: str) -> bytes | None:
         if request.method == b"DELETE":
-            return await self._changes.remove_blob(request, self._removal(), name, digest)
+            return await self._changes.remove_blob(request, self._backend.removal, name, digest)
         _require(request)
         via.forwarded.set(via.pseudonyms(request.text(b"Via")))
         hot = request.site.hot
@@ -329,16 +325,6 @@ class Registry:
         pull = self._backend.pull
         ask = pull.describe if method == b"HEAD" else pull.manifest
         return ask(route, reference, rights)
-
-    def _push(self) -> Push:
-        if self._backend.push is None:
-            raise Unsupported("this registry takes no pushes")
-        return self._backend.push
-
-    def _removal(self) -> Removal:
-        if self._backend.removal is None:
-            raise Unsupported("this registry removes nothing")
-        return self._backend.removal
 
     def _route(self, request: RegistryRequest, name: str) -> Route:
         ns = asked.namespace(request)

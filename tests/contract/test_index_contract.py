@@ -156,7 +156,7 @@ class IndexContract(_Base):
             self.assertEqual(self.repositories(), [ONE])
 
     # One suite for several implementations is what this file is for: an example of one may well serve another.
-    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=50, suppress_health_check=[HealthCheck.differing_executors])
     @given(
         st.lists(
             st.one_of(

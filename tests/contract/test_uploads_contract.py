@@ -6,74 +6,26 @@ import hashlib
 import json
 import os
 import shutil
-from typing import Any
 
 from twisted.internet import reactor as installed
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 
-from nora.oci import Digest, Repository
-from nora.oci.errors import InvalidUpload, NoSpace, Overloaded
+from nora.oci import Digest
+from nora.oci.errors import InvalidUpload
 from nora.storage import upload as upload_module
-from nora.storage import uploads
 from nora.storage.blobs import DiskBlobs
 from nora.storage.disk import ThreadedDisk
-from nora.storage.interfaces import Upload
 from nora.storage.layout import Layout
 from nora.storage.locks import DiskLocks
 from nora.storage.uploads import DiskUploads
-from tests.support.pushing import Pushing, started
+from tests.support.pushing import started
 from tests.support.storage_fakes import MemoryIndex, SteppedDisk, temporary_folder
-
-HERE = Repository("local", "team/app")
-MIB = 1024 * 1024
-DATA = b"".join(number.to_bytes(4, "big") for number in range(50_000))
+from tests.support.uploads_case import DATA, HERE, MIB, UploadsCase
 
 
-class UploadsTests(SynchronousTestCase):
-    """Sessions of one store, seen by two workers."""
-
-    def setUp(self) -> None:
-        self.root, self.clock = temporary_folder(self), Clock()
-        self.one, self.other = self.worker(), self.worker()
-
-    def worker(self, **options: Any) -> Pushing:
-        worker = Pushing(self.root, clock=self.clock, **options)
-        self.addCleanup(worker.locks.close)
-        return worker
-
-    def begin(self, user: str | None = "alice", algorithm: str = "sha256") -> Upload:
-        upload: Upload = self.successResultOf(started(self.one.uploads.begin(HERE, user, algorithm)))
-        return upload
-
-    def open(self, id: str, worker: Pushing | None = None) -> Upload:
-        upload = self.successResultOf(started((worker or self.one).uploads.open(id)))
-        assert upload is not None, "there is no such upload"
-        found: Upload = upload
-        return found
-
-    def add(self, upload: Upload, *chunks: bytes) -> None:
-        self.successResultOf(upload.append(chunks))
-
-    def digest(self, upload: Upload, algorithm: str = "sha256") -> Digest:
-        digest: Digest = self.successResultOf(upload.digest(algorithm))
-        return digest
-
-    def sessions(self) -> list[str]:
-        return os.listdir(self.one.layout.uploads)
-
-    def count_reads(self) -> list[int]:
-        """Note how many bytes are read from files from now on."""
-        sizes: list[int] = []
-        pread = os.pread
-
-        def counted(descriptor: int, size: int, at: int) -> bytes:
-            data = pread(descriptor, size, at)
-            sizes.append(len(data))
-            return data
-
-        self.patch(os, "pread", counted)
-        return sizes
+class UploadsTests(UploadsCase):
+    """Sessions and their files."""
 
     def test_from_begin_to_blob(self) -> None:
         """A session grows by several requests, is hashed as it comes, and becomes the blob by a rename."""
@@ -236,98 +188,6 @@ class UploadsTests(SynchronousTestCase):
         self.failureResultOf(upload.digest("sha512"), OSError)
         upload.close()
 
-    def test_bounded(self) -> None:
-        """No more sessions than allowed, in all workers together; the ended ones make room at once."""
-        self.one, self.other = self.worker(max_uploads=3), self.worker(max_uploads=3)
-        begun = [self.begin() for _ in range(3)]
-        for worker in (self.one, self.other):
-            failure = self.failureResultOf(started(worker.uploads.begin(HERE, None)), Overloaded)
-            self.assertGreater(failure.value.retry_after, 0)
-        self.assertEqual((len(self.sessions()), self.one.uploads.count), (3, 3))
-        self.successResultOf(begun.pop().discard())
-        begun.append(self.begin())
-        self.add(begun[0], DATA)
-        self.successResultOf(begun[0].publish(Digest.of(DATA)))
-        self.begin()
-        self.failureResultOf(started(self.one.uploads.begin(HERE, None)), Overloaded)
-
-    def test_room_is_made(self) -> None:
-        """Where there is no room, sessions that got no byte for a minute go; those in use, or with bytes, stay."""
-        self.one = self.worker(max_uploads=3)
-        used, idle, full = self.begin(), self.begin(), self.begin()
-        idle.close()
-        self.add(full, b"x")
-        full.close()
-        self.failureResultOf(started(self.one.uploads.begin(HERE, None)), Overloaded)
-        self.one.later = 61
-        new = self.begin()
-        self.assertEqual(set(self.sessions()), {used.id, full.id, new.id})
-
-    def test_oldest_make_room(self) -> None:
-        """No more sessions are ended at once than one who waits can wait for: those that are idle for longest."""
-        self.patch(uploads, "_ROOM", 2)
-        self.one = self.worker(max_uploads=4)
-        begun = [self.begin() for _ in range(4)]
-        for age, upload in enumerate(begun):
-            upload.close()
-            os.utime(f"{self.root}/uploads/{upload.id}/data", (1000 - age, 1000 - age))
-        new = self.begin()
-        self.assertEqual(set(self.sessions()), {begun[0].id, begun[1].id, new.id})
-
-    def test_looking_for_room_is_bounded(self) -> None:
-        """Who asks again and again for what there is no room for makes the folder be looked through once in 2 s."""
-        self.one = self.worker(max_uploads=2)
-        for _ in range(2):
-            self.begin().close()
-        looks: list[str] = []
-        look = uploads._list
-
-        def noted(folder: str) -> Any:
-            looks.append(folder)
-            return look(folder)
-
-        self.patch(uploads, "_list", noted)
-        for later, count in ((0, 1), (0, 1), (1, 1), (3, 2), (3, 2)):
-            self.one.later = later
-            self.failureResultOf(started(self.one.uploads.begin(HERE, None)), Overloaded)
-            self.assertEqual(len(looks), count)
-
-    def test_descriptors(self) -> None:
-        """Whatever becomes of a session, its file is closed with the request, and its lock freed."""
-        self.begin().close()
-        before = len(os.listdir("/proc/self/fd"))
-        for end in ("close", "discard", "publish"):
-            upload = self.begin()
-            self.add(upload, DATA)
-            if end == "close":
-                upload.close()
-            elif end == "publish":
-                self.successResultOf(upload.publish(Digest.of(DATA)))
-            else:
-                self.successResultOf(upload.discard())
-            self.assertFalse(self.one.locks.held(f"upload:{upload.id}"))
-            self.assertEqual(len(os.listdir("/proc/self/fd")), before)
-
-    def test_swept(self) -> None:
-        """A sweep ends what is idle, what is old and what a crash left; not what a request has now."""
-        idle, busy, fresh = self.begin(), self.begin(), self.begin()
-        for upload in (idle, fresh):
-            self.add(upload, b"x")
-            upload.close()
-        os.mkdir(f"{self.root}/uploads/{'0' * 32}")
-        os.mkdir(f"{self.root}/uploads/something-else")
-        then = self.one.now() + 4000
-        self.one.later = 4000
-        os.utime(f"{self.root}/uploads/{fresh.id}/data", (then, then))
-        self.assertEqual(self.successResultOf(started(self.one.uploads.sweep(86400, 3600))), 2)
-        self.assertEqual(set(self.sessions()), {busy.id, fresh.id, "something-else"})
-        self.assertEqual(self.one.uploads.count, 2)
-        self.one.later = then = 90_000
-        os.utime(f"{self.root}/uploads/{fresh.id}/data", (self.one.now(), self.one.now()))
-        busy.close()
-        self.assertEqual(self.successResultOf(started(self.one.uploads.sweep(86400, 86400))), 2)
-        self.assertEqual(self.sessions(), ["something-else"])
-
     def test_blob_that_is_there(self) -> None:
         """A blob that is there already keeps its file, and the upload's goes."""
         first, second = self.begin(), self.begin()
@@ -338,30 +198,6 @@ class UploadsTests(SynchronousTestCase):
         self.successResultOf(second.publish(Digest.of(DATA)))
         self.assertEqual(os.stat(self.one.layout.blob(Digest.of(DATA))).st_ino, inode)
         self.assertEqual(self.sessions(), [])
-
-    def test_no_space_for_a_session(self) -> None:
-        """A session that cannot be made leaves nothing, holds no lock and does not count."""
-
-        def full(*_: object) -> int:
-            raise OSError(28, "No space left on device")
-
-        self.patch(os, "mkdir", full)
-        self.failureResultOf(started(self.one.uploads.begin(HERE, None)), NoSpace)
-        self.assertEqual((self.sessions(), self.one.uploads.count), ([], 0))
-
-    def test_states_are_bounded(self) -> None:
-        """The oldest of many kept hashes is dropped, which costs its session one reading."""
-        self.patch(uploads, "_MOST_STATES", 2)
-        sessions = [self.begin() for _ in range(3)]
-        for upload in sessions:
-            self.add(upload, DATA)
-            upload.close()
-        reads = self.count_reads()
-        for upload, read in zip(sessions, (len(DATA), 0, 0), strict=True):
-            reads.clear()
-            found = self.open(upload.id)
-            self.assertEqual(self.digest(found), Digest.of(DATA))
-            self.assertEqual(sum(reads), read)
 
     def test_written_out(self) -> None:
         """The disk begins early with a large blob: every 8 MiB, and with what this request brought alone."""

@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.conformance import Client, Repository
+from tests.support.conformance_registry import registry_under_test
+from tests.support.images import Image
+from tests.support.registry import Registry
+from tests.support.relay import Relay
 from tests.support.room import Room, make_room
 from tests.support.ways import Way, make_way
 
@@ -33,16 +37,25 @@ def house() -> Iterator[Room]:
         made.end()
 
 
+@pytest.fixture(scope="module")
+def registry(house: Room, thing: Image) -> Registry:
+    """Start the upstream of a module's tests: it has `library/thing:1`, the module's `thing`."""
+    registry = house.registry()
+    registry.push("library/thing", "1", thing)
+    return registry
+
+
+@pytest.fixture
+def relay(room: Room, registry: Registry) -> Relay:
+    """Give a relay before the upstream, whose end is the upstream's death."""
+    return room.relay(registry)
+
+
 @pytest.fixture(scope="session")
 def spoken_to() -> Iterator[Client]:
-    """Give a client of the registry that is held to the specification: NORA, or the one at `REGISTRY_UNDER_TEST`."""
-    made = make_room()
-    client = Client(os.environ.get("REGISTRY_UNDER_TEST") or made.nora().url)
-    try:
+    """Give a client of the registry that is held to the specification."""
+    with registry_under_test() as client:
         yield client
-    finally:
-        client.close()
-        made.end()
 
 
 @pytest.fixture

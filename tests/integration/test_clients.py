@@ -76,12 +76,6 @@ def registry(house: Room, tokens: TokenService, images: Images) -> Registry:
 
 
 @pytest.fixture
-def relay(room: Room, registry: Registry) -> Relay:
-    """Give a relay before the upstream, whose end is the upstream's death."""
-    return room.relay(registry)
-
-
-@pytest.fixture
 def nora(room: Room, relay: Relay) -> Nora:
     """Start NORA with an empty store; a tag is asked for at each pull, and served stale when nobody answers."""
     return room.nora(relay, metadata_ttl=0)

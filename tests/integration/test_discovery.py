@@ -62,12 +62,6 @@ def registry(house: Room) -> Registry:
 
 
 @pytest.fixture
-def relay(room: Room, registry: Registry) -> Relay:
-    """Give a relay before the upstream, whose end is the upstream's death."""
-    return room.relay(registry)
-
-
-@pytest.fixture
 def nora(room: Room, relay: Relay) -> Nora:
     """Start NORA with an empty store; lists and tags are asked for each time."""
     return room.nora(relay, list_ttl=0, metadata_ttl=0)

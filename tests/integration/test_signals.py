@@ -24,20 +24,6 @@ def thing() -> Image:
     return image_of_blobs([noise(8 * MEBIBYTE, 1)])
 
 
-@pytest.fixture(scope="module")
-def registry(house: Room, thing: Image) -> Registry:
-    """Start the upstream."""
-    registry = house.registry()
-    registry.push("library/thing", "1", thing)
-    return registry
-
-
-@pytest.fixture
-def relay(room: Room, registry: Registry) -> Relay:
-    """Give a relay before the upstream."""
-    return room.relay(registry)
-
-
 @pytest.fixture
 def nora(room: Room, relay: Relay) -> Nora:
     """Start NORA with an empty store."""

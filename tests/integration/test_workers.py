@@ -18,7 +18,6 @@ import pytest
 from tests.support.daemon import Nora, Reply
 from tests.support.images import MEBIBYTE, Blob, Image, digest_of, image_of_blobs, noise
 from tests.support.programs import wait_for
-from tests.support.registry import Registry
 from tests.support.relay import Relay
 from tests.support.room import Room, tables
 from tests.support.workers import Line, alive, health, line_to, wait_for_workers, workers
@@ -33,20 +32,6 @@ _MANIFEST = "/v2/library/thing/manifests/1"
 def thing() -> Image:
     """Make the image that the upstream has."""
     return image_of_blobs([noise(_SIZE, 1), noise(100_000, 2)])
-
-
-@pytest.fixture(scope="module")
-def registry(house: Room, thing: Image) -> Registry:
-    """Start the upstream."""
-    registry = house.registry()
-    registry.push("library/thing", "1", thing)
-    return registry
-
-
-@pytest.fixture
-def relay(room: Room, registry: Registry) -> Relay:
-    """Give a relay before the upstream."""
-    return room.relay(registry)
 
 
 @pytest.fixture

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urljoin, urlsplit
 
 import attrs
 
@@ -24,6 +26,7 @@ from tests.support.conformance_content import (
     Content,
     digest_of,
 )
+from tests.support.conformance_login import Login
 
 OCTETS = "application/octet-stream"
 _ACCEPT = [("Accept", kind) for kind in (INDEX, MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)]
@@ -78,12 +81,24 @@ class Answer:
 class Client:
     """Whom a check talks to: the registry at `url`, as clients do over one connection, for as long as it is kept.
 
-    An answer that leaves the connection in disorder harms the request after it, and so is found.
+    An answer that leaves the connection in disorder harms the request after it, and so is found. With `login` there is
+    somebody to show; `trust` is what a certificate is verified by. With more `lines` than one, each request takes the
+    next of so many connections, so that several workers have each a part in what belongs together.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, login: Login | None = None, trust: ssl.SSLContext | None = None, lines: int = 1
+    ) -> None:
         self.url = url
-        self._kept: dict[str, http.client.HTTPConnection] = {}
+        self._login = login
+        self._trust = trust
+        self._turns = itertools.cycle(range(lines))
+        self._kept: dict[tuple[str, int], http.client.HTTPConnection] = {}
+
+    @property
+    def shows_tokens(self) -> bool:
+        """Whether it shows tokens, each for the repository that it was asked about."""
+        return self._login is not None and self._login.has_tokens
 
     def ask(
         self,
@@ -95,21 +110,46 @@ class Client:
     ) -> Answer:
         """Make a request. `url` may be a path; a `streamed` body comes in chunks, without a Content-Length."""
         whole = urljoin(self.url, url)
-        parts = urlsplit(whole)
-        connection = self._kept.setdefault(parts.netloc, http.client.HTTPConnection(parts.netloc, timeout=30))
+        named = list(headers)
+        if self._login is None or urlsplit(whole).netloc != urlsplit(self.url).netloc:
+            return self._once(method, whole, body, named, streamed)
+        shown = self._login.header(method, whole)
+        answer = self._once(method, whole, body, [*named, *_authorization(shown)], streamed)
+        if answer.status == 401:
+            better = self._login.answer(method, whole, answer, self._get)
+            if better is not None:
+                return self._once(method, whole, body, [*named, *_authorization(better)], streamed)
+        return answer
+
+    def _get(self, url: str, headers: Mapping[str, str]) -> Answer:
+        return self._once("GET", url, None, headers.items(), False)
+
+    def _once(
+        self, method: str, url: str, body: bytes | None, headers: Iterable[tuple[str, str]], streamed: bool
+    ) -> Answer:
+        parts = urlsplit(url)
+        place = (f"{parts.scheme}://{parts.netloc}", next(self._turns))
+        connection = self._kept.get(place)
+        if connection is None:
+            connection = self._kept[place] = self._connection(parts)
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         try:
             connection.putrequest(method, path, skip_accept_encoding=True)
             for name, value in headers:
                 connection.putheader(name, value)
             # Who refuses early may have left before the body was sent; what it said is there nevertheless.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 self._send(connection, method, body, streamed)
             response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read(), whole)
+            return Answer(response.status, response.headers, response.read(), url)
         except BaseException:
-            self._kept.pop(parts.netloc).close()
+            self._kept.pop(place).close()
             raise
+
+    def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
+        if parts.scheme == "https":
+            return http.client.HTTPSConnection(parts.netloc, timeout=30, context=self._trust)
+        return http.client.HTTPConnection(parts.netloc, timeout=30)
 
     def close(self) -> None:
         """Leave."""
@@ -127,6 +167,10 @@ class Client:
         if body is not None or method in {"POST", "PUT", "PATCH"}:
             connection.putheader("Content-Length", str(len(body or b"")))
         connection.endheaders(body)
+
+
+def _authorization(shown: str | None) -> list[tuple[str, str]]:
+    return [] if shown is None else [("Authorization", shown)]
 
 
 def with_query(url: str, **values: str) -> str:

@@ -17,7 +17,6 @@ from nora.web import Limits, build_site
 from nora.web.connections import RegistryChannel
 from nora.web.requests import RegistryRequest
 from tests.support.http_client import Reply
-from tests.support.push_fakes import FakeContents, FakePush
 from tests.support.web_site import SiteTestCase
 
 EVERYTHING = Rights("kim", frozenset(Action))
@@ -52,24 +51,18 @@ class FakeDoorkeeper:
 
 
 class PushSiteTestCase(SiteTestCase):
-    """A site with `self.push`, `self.contents`, `self.door`."""
+    """A site that lets in whom `self.door` does: everybody, as long as it is not told otherwise."""
 
     limits = Limits(stall_timeout=60)
 
     def setUp(self) -> None:
-        """Build it anew, with what can be pushed to."""
-        self.push = FakePush()
-        self.contents = FakeContents(self.push)
+        """Build it anew, with a door."""
         self.door = FakeDoorkeeper()
         self.background = Background()
         super().setUp()
 
     def build(self) -> Any:
         """Build the site."""
-        self.backend.doorkeeper = self.door
-        self.backend.push = self.push
-        self.backend.removal = self.contents
-        self.backend.catalog = self.contents
         self.backend.doorkeeper = self.door
         return build_site(
             clock=self.clock,

@@ -112,20 +112,29 @@ class Way:
         assert {line["agent"].lower().partition("/")[0] for line in lines} == {agent}
 
 
-def make_way(
+@attrs.frozen
+class Protection:
+    """What protects a daemon: the `sections` of its configuration, and what a client needs besides."""
+
+    sections: dict[str, dict[str, object]]
+    user: str | None
+    """Who may push, with `PASSWORD`; nobody where nobody can log in. Where alice may, bob pulls, and nobody else."""
+    certificates: Path | None
+    """The directory with the authority's certificate, by HTTPS."""
+    trust: ssl.SSLContext | None
+    """What the daemon's certificate is verified by, by HTTPS."""
+
+
+def protect(
     room: Room,
     *,
     login: bool,
     tls: bool = False,
     authority: Authority | None = None,
     name: str = "127.0.0.1",
-    **docker: object,
-) -> Way:
-    """Start a daemon; `docker` are further keys of that section.
-
-    With an `authority`, or `tls`, it has a certificate for `name`.
-    """
-    sections: dict[str, dict[str, object]] = {"docker": {"metadata_ttl": 0, **docker}}
+) -> Protection:
+    """Make users for a daemon, and with an `authority`, or `tls`, a certificate for `name`."""
+    sections: dict[str, dict[str, object]] = {}
     certificates: Path | None = None
     trust: ssl.SSLContext | None = None
     if tls and authority is None:
@@ -145,13 +154,30 @@ def make_way(
         write_users(users, "alice", "bob")
         sections["auth"] = {"htpasswd": str(users), "anonymous_pull": False}
         sections["access"] = {"rules": _RULES}
+    return Protection(sections, "alice" if login else None, certificates, trust)
+
+
+def make_way(
+    room: Room,
+    *,
+    login: bool,
+    tls: bool = False,
+    authority: Authority | None = None,
+    name: str = "127.0.0.1",
+    **docker: object,
+) -> Way:
+    """Start a daemon; `docker` are further keys of that section.
+
+    With an `authority`, or `tls`, it has a certificate for `name`.
+    """
+    door = protect(room, login=login, tls=tls, authority=authority, name=name)
     silent = Silent()
     room.at_end(silent.stop)
     upstreams = [
         {"url": f"http://127.0.0.1:{free_port()}", "namespace": "docker.io"},
         {"url": silent.url, "namespace": "ghcr.io"},
     ]
-    nora = Nora(room.place("nora"), upstreams, sections)
-    nora.trust = trust
+    nora = Nora(room.place("nora"), upstreams, {"docker": {"metadata_ttl": 0, **docker}, **door.sections})
+    nora.trust = door.trust
     room.start(nora)
-    return Way(nora, silent, "alice" if login else None, certificates)
+    return Way(nora, silent, door.user, door.certificates)

@@ -16,6 +16,7 @@ from nora.telemetry import AuditEvent, Metrics, Repeated
 from nora.web import Backend, Limits, RegistrySite, build_site
 from tests.support.http_client import RawClient, Reply, connect
 from tests.support.pull_fakes import FakeDiscovery, FakePull, FakeRouting
+from tests.support.push_fakes import FakeContents, FakePush
 
 reactor: Any = _reactor
 
@@ -36,8 +37,8 @@ class Events:
 
 
 class SiteTestCase(TestCase):
-    """A test with a site: `self.pull`, `self.discovery`, `self.routing`, `self.events`, `self.collector`,
-    `self.site`.
+    """A test with a site: `self.pull`, `self.discovery`, `self.routing`, `self.push`, `self.contents`,
+    `self.events`, `self.collector`, `self.site`.
     """
 
     timeout = 30
@@ -51,7 +52,11 @@ class SiteTestCase(TestCase):
         self.pull = FakePull()
         self.discovery = FakeDiscovery()
         self.routing = FakeRouting()
-        self.backend = Backend(self.routing, self.pull, self.discovery)
+        self.push = FakePush()
+        self.contents = FakeContents(self.push)
+        self.backend = Backend(
+            self.routing, self.pull, self.discovery, self.push, self.contents, self.contents
+        )
         self.events = Events()
         self.collector = CollectorRegistry()
         self.metrics = Metrics(self.collector, "0")

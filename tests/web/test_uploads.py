@@ -386,10 +386,3 @@ class DoorTests(WireTestCase):
         gate.errback(RuntimeError("x"))
         self.assertEqual(line.reply().status, 500)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-
-    def test_nothing_behind(self) -> None:
-        """Without a push, a removal and a catalog there is nothing to do."""
-        self.backend.push = self.backend.removal = self.backend.catalog = None
-        self.assertEqual(self.connect().ask("POST", UPLOADS).status, 405)
-        self.assertEqual(self.connect().ask("DELETE", "/v2/a/manifests/1").status, 405)
-        self.assertEqual(self.connect().ask("GET", "/v2/_catalog").status, 404)

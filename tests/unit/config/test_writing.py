@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import toml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -133,7 +133,6 @@ class Keeper:
 class WritingTests(SynchronousTestCase):
     """`dump` and what it is made of."""
 
-    @settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
     @given(CONFIGS)
     def test_round_trip(self, config: Config) -> None:
         """Any configuration that can be, written and read again, is the same."""

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any
-
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
 from nora.access import Action, Rights
-from nora.oci import Digest, Repository
+from nora.oci import Digest
 from nora.oci.errors import (
     Broken,
     InvalidDigest,
@@ -20,110 +13,22 @@ from nora.oci.errors import (
     InvalidRequest,
     InvalidSize,
     InvalidUpload,
-    NoSpace,
     NotAllowed,
     Overloaded,
-    RequestTooLarge,
     UploadOutOfOrder,
     UploadUnknown,
 )
 from nora.push.interfaces import Session, Target
 from nora.storage.locks import of_blob
-from tests.support.pushing import PUSHER, STRANGER, PlayedBody, Pushing, WholeBody, started
-from tests.support.storage_fakes import ImmediateDisk, SteppedDisk, temporary_folder
-
-MIB = 1024 * 1024
-DATA = bytes(range(256)) * 40
-DIGEST = Digest.of(DATA)
-NAME = "team/app"
-TARGET = Target(NAME)
-HERE = Repository("local", NAME)
-
-
-class FailingDisk(ImmediateDisk):
-    """Does the work at once, but fails what `fails` names."""
-
-    fails: str | None = None
-
-    def run(self, work: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        """Call `work(*arguments)` now, or write half of it and be full."""
-        if self.fails is None or self.fails not in work.__qualname__:
-            return super().run(work, *arguments)
-
-        def full() -> None:
-            if work.__name__ == "_write":
-                work([chunk[: len(chunk) // 2] for chunk in arguments[0]], arguments[1])
-            raise OSError(28, "No space left on device")
-
-        return super().run(full)
-
-
-class SessionsCase(SynchronousTestCase):
-    """A client that pushes to `team/app`."""
-
-    max_size = 1 << 40
-    max_uploads = 100
-
-    def setUp(self) -> None:
-        self.root, self.clock = temporary_folder(self), Clock()
-        self.disk = FailingDisk()
-        self.here = self.process(self.disk)
-
-    def process(self, disk: Any = None) -> Pushing:
-        process = Pushing(
-            self.root, clock=self.clock, disk=disk, max_size=self.max_size, max_uploads=self.max_uploads
-        )
-        self.addCleanup(process.locks.close)
-        return process
-
-    def begin(self, algorithm: str = "sha256") -> str:
-        session: Session = self.successResultOf(started(self.here.push.begin(TARGET, PUSHER, algorithm)))
-        self.assertEqual(session.size, 0)
-        return session.id
-
-    def append(
-        self, id: str, body: PlayedBody, span: tuple[int, int] | None = None, rights: Rights = PUSHER
-    ) -> Deferred[Session]:
-        return started(self.here.push.append(TARGET, id, span, body, rights))
-
-    def finish(
-        self,
-        id: str,
-        digest: Digest = DIGEST,
-        body: PlayedBody | None = None,
-        span: tuple[int, int] | None = None,
-        rights: Rights = PUSHER,
-    ) -> Deferred[int]:
-        return started(self.here.push.finish(TARGET, id, digest, span, body or WholeBody(b""), rights))
-
-    def upload(self, body: PlayedBody, digest: Digest = DIGEST) -> Deferred[int]:
-        return started(self.here.push.upload(TARGET, digest, body, PUSHER))
-
-    def size(self, id: str) -> int:
-        session: Session = self.successResultOf(started(self.here.push.status(TARGET, id, PUSHER)))
-        return session.size
-
-    def refused(self, work: Deferred[Any], kind: type[Exception]) -> Any:
-        failure: Failure = self.failureResultOf(work, kind)
-        return failure.value
-
-    def assert_stored(self, data: bytes = DATA, digest: Digest = DIGEST) -> None:
-        """Check that the repository has the blob, that it is whole, and that nothing else is left."""
-        self.assertEqual(self.successResultOf(started(self.here.blobs.read(digest, 1 << 30))), data)
-        self.assertEqual(self.successResultOf(started(self.here.repositories.blob(HERE, digest))), len(data))
-        self.assertTrue(self.here.names.known(NAME))
-        self.assertEqual(self.here.index.sizes, {digest: len(data)})
-        self.assertEqual(os.listdir(self.here.layout.uploads), [])
-        self.assertEqual(os.listdir(self.here.layout.tmp), [])
-        self.assertFalse(self.here.locks.held(of_blob(digest)))
-
-    def assert_nothing(self, sessions: int = 0) -> None:
-        """Check that nothing is stored or hosted."""
-        self.assertEqual(self.here.index.sizes, {})
-        self.assertEqual(self.here.index.links, {})
-        self.assertFalse(self.here.names.known(NAME))
-        self.assertEqual([files for _, _, files in os.walk(self.here.layout.blobs) if files], [])
-        self.assertEqual(len(os.listdir(self.here.layout.uploads)), sessions)
+from tests.support.pushing import PUSHER, STRANGER, PlayedBody, WholeBody, started
+from tests.support.sessions_case import (
+    DATA,
+    DIGEST,
+    HERE,
+    TARGET,
+    PlayedEmpty,
+    SessionsCase,
+)
 
 
 class SessionsTests(SessionsCase):
@@ -376,120 +281,3 @@ class SessionsTests(SessionsCase):
         self.clock.pump([10.0] * 31)
         self.refused(finishing, Overloaded)
         self.assertEqual(self.size(id), len(DATA), "the client may try again")
-
-
-class PlayedEmpty(PlayedBody):
-    """A body of unknown length that turns out to be empty."""
-
-    def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
-        """End at once."""
-        done = super().deliver(sink)
-        self.end()
-        return done
-
-
-class LimitsTests(SessionsCase):
-    """What there is too much of."""
-
-    max_size = 1000
-    max_uploads = 2
-
-    def test_largest(self) -> None:
-        """A blob of just the largest size can be pushed, by each way."""
-        data = DATA[:1000]
-        for counted in (True, False):
-            self.successResultOf(self.upload(WholeBody(data, counted=counted), Digest.of(data)))
-            self.assert_stored(data, Digest.of(data))
-
-    def test_too_large(self) -> None:
-        """One byte more is refused, before it is read where the length is told; the session ends."""
-        told, untold = WholeBody(DATA[:1001]), WholeBody(DATA[:1001], counted=False)
-        for body in (told, untold):
-            id = self.begin()
-            error = self.refused(self.append(id, body), RequestTooLarge)
-            self.assertEqual(error.detail, {"key": "docker.max_upload_size"})
-            self.refused(self.append(id, WholeBody(b"x")), UploadUnknown)
-            self.assert_nothing()
-        self.assertIsNone(told.sink)
-        self.refused(self.upload(WholeBody(DATA[:1001])), RequestTooLarge)
-        self.assert_nothing()
-
-    def test_too_large_by_chunks(self) -> None:
-        """What came before counts too, and so does a range without a length."""
-        id = self.begin()
-        self.successResultOf(self.append(id, WholeBody(DATA[:600])))
-        self.refused(self.append(id, WholeBody(DATA[:401], counted=False), (600, 1001)), RequestTooLarge)
-        self.assert_nothing()
-
-    def test_endless(self) -> None:
-        """A body that does not end is cut off where it becomes too large."""
-        id = self.begin()
-        body = PlayedBody()
-        appending = self.append(id, body)
-        body.send(*[DATA[:300]] * 4)
-        self.assertTrue(body.aborted)
-        self.refused(appending, RequestTooLarge)
-        self.assert_nothing()
-
-    def test_too_many(self) -> None:
-        """More sessions than allowed are refused, with a time to come back."""
-        self.begin()
-        id = self.begin()
-        self.assertGreater(
-            self.refused(started(self.here.push.begin(TARGET, PUSHER)), Overloaded).retry_after, 0
-        )
-        self.refused(self.upload(WholeBody(b"x"), Digest.of(b"x")), Overloaded)
-        self.successResultOf(self.finish(id, Digest.of(b"x"), WholeBody(b"x")))
-        self.begin()
-
-
-class DiskTests(SessionsCase):
-    """What the disk does."""
-
-    def test_full_while_writing(self) -> None:
-        """Without space the request fails, what it wrote is taken back, and later the client goes on."""
-        id = self.begin()
-        self.successResultOf(self.append(id, WholeBody(DATA[:100])))
-        self.disk.fails = "UploadFile._write"
-        body = PlayedBody()
-        appending = self.append(id, body)
-        body.send(DATA[100:500])
-        self.assertTrue(body.aborted)
-        self.refused(appending, NoSpace)
-        self.refused(self.finish(id, body=WholeBody(DATA[100:])), NoSpace)
-        self.disk.fails = None
-        self.assertEqual(self.size(id), 100)
-        self.successResultOf(self.finish(id, body=WholeBody(DATA[100:])))
-        self.assert_stored()
-
-    def test_full_while_publishing(self) -> None:
-        """Without space for the blob's name the session stays, and can be finished later."""
-        id = self.begin()
-        self.successResultOf(self.append(id, WholeBody(DATA)))
-        self.disk.fails = "_publish"
-        self.refused(self.finish(id), OSError)
-        self.disk.fails = None
-        self.assert_nothing(sessions=1)
-        self.successResultOf(self.finish(id))
-        self.assert_stored()
-
-    def test_back_pressure(self) -> None:
-        """While the disk is behind the client is paused, so that no more than 2 MiB are ever in memory."""
-        id = self.begin()
-        steps = SteppedDisk()
-        slow = self.process(steps)
-        body = PlayedBody()
-        appending = started(slow.push.append(TARGET, id, None, body, PUSHER))
-        steps.drain()
-        sent = 0
-        while not body.paused:
-            body.send(bytes(64 * 1024))
-            sent += 64 * 1024
-        self.assertLessEqual(sent, 2 * MIB)
-        steps.step()
-        self.assertTrue(body.paused, "most of it is still in memory")
-        steps.drain()
-        self.assertFalse(body.paused)
-        body.end()
-        steps.drain()
-        self.assertEqual(self.successResultOf(appending), Session(id, sent))
