@@ -11,6 +11,7 @@ What is added to `twisted.web.client`, each for a reason that was seen:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -28,6 +29,7 @@ from twisted.web.client import (
     _HTTP11ClientFactory,
     _StandardEndpointFactory,
 )
+from twisted.web.http import _IdentityTransferDecoder
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import directlyProvides, implementer, providedBy
@@ -37,6 +39,7 @@ from nora.upstream import via
 from nora.upstream.bodies import abort_body
 from nora.upstream.guard import Guard, GuardedReactor
 from nora.upstream.proxy import ProxiedEndpoints, Proxies
+from nora.upstream.tap import WORTH, SocketTap
 
 MAX_HEADER_LINE = 64 * 1024
 """The longest status or header line taken, in bytes."""
@@ -63,7 +66,7 @@ class AbortingTransport:
     """
 
     def __init__(self, transport: Any) -> None:
-        self._transport = transport
+        self.bare = self._transport = transport
         directlyProvides(self, providedBy(transport))
 
     def __getattr__(self, name: str) -> Any:
@@ -82,6 +85,7 @@ class BoundedProtocol(HTTP11ClientProtocol):
     """Twisted's client protocol with bounds on the head of a response."""
 
     _head = -1
+    _receiving = False
 
     def makeConnection(self, transport: ITransport) -> None:
         """Begin on `transport`, which will end by abortion only."""
@@ -103,7 +107,9 @@ class BoundedProtocol(HTTP11ClientProtocol):
         """Count what comes before the headers' end."""
         if self._head >= 0:
             self._head += len(bytes)
+        self._receiving = True
         super().dataReceived(bytes)  # type: ignore[no-untyped-call]
+        self._receiving = False
         if self._head > MAX_HEADERS:
             self._head = -1
             oversized = Oversized("the response's headers are too large")
@@ -111,7 +117,34 @@ class BoundedProtocol(HTTP11ClientProtocol):
 
     def _head_ended(self, result: Any) -> Any:
         self._head = -1
+        if not isinstance(result, Failure):
+            result.connection = self  # for `connection_of`
         return result
+
+    def tap(self, left: int, drew: Callable[[int], None]) -> SocketTap | None:
+        """Let a thread read the `left` bytes of the body that is being delivered; None where it cannot.
+
+        It cannot while a read is being parsed: bytes behind the head are then on their way to the body.
+        """
+        connection = getattr(self.transport, "bare", None)
+        decoder = None if self._parser is None else self._parser.bodyDecoder
+        if (
+            left < WORTH
+            or self._receiving
+            or not isinstance(connection, Connection)
+            or connection.TLS
+            or not connection.connected
+            or not isinstance(decoder, _IdentityTransferDecoder)
+            or decoder.contentLength != left
+        ):
+            return None
+        return SocketTap(connection, decoder, drew)
+
+
+def connection_of(response: IResponse) -> BoundedProtocol | None:
+    """Give the connection that a response came by; None for one that is none of ours."""
+    connection = getattr(getattr(response, "original", response), "connection", None)
+    return connection if isinstance(connection, BoundedProtocol) else None
 
 
 class _BoundedFactory(_HTTP11ClientFactory):
