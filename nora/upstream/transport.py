@@ -47,6 +47,8 @@ MAX_HEADERS = 256 * 1024
 """The longest response head taken, in bytes, interim responses included; one read of the socket may exceed it."""
 _READ = 512 * 1024
 """Bytes that one read of the socket may bring. With Twisted's 64 KiB a cold pull costs half as much processor again."""
+_READ_HEAD = 16 * 1024
+"""The same while a head is awaited: Twisted copies all that is behind a line of it, once for each line."""
 USER_AGENT = f"nora/{__version__}"
 
 
@@ -86,18 +88,18 @@ class BoundedProtocol(HTTP11ClientProtocol):
 
     _head = -1
     _receiving = False
+    _below: object = None
 
     def makeConnection(self, transport: ITransport) -> None:
         """Begin on `transport`, which will end by abortion only."""
         # Below TLS is the connection that reads from the socket.
-        connection = getattr(transport, "transport", transport)
-        if isinstance(connection, Connection):
-            connection.bufferSize = _READ
+        self._below = getattr(transport, "transport", transport)
         super().makeConnection(AbortingTransport(transport))  # type: ignore[no-untyped-call]
 
     def request(self, request: Request) -> Deferred[IResponse]:
         """Send `request`; the Deferred fails with `Oversized` among its reasons when the head is past its bounds."""
         self._head = 0
+        self._read_up_to(_READ_HEAD)
         answered = super().request(request)
         if self._parser is not None:
             self._parser.MAX_LENGTH = MAX_HEADER_LINE
@@ -117,9 +119,14 @@ class BoundedProtocol(HTTP11ClientProtocol):
 
     def _head_ended(self, result: Any) -> Any:
         self._head = -1
+        self._read_up_to(_READ)
         if not isinstance(result, Failure):
             result.connection = self  # for `connection_of`
         return result
+
+    def _read_up_to(self, count: int) -> None:
+        if isinstance(self._below, Connection):
+            self._below.bufferSize = count
 
     def tap(self, left: int, drew: Callable[[int], None]) -> SocketTap | None:
         """Let a thread read the `left` bytes of the body that is being delivered; None where it cannot.
