@@ -4,8 +4,8 @@ Twisted's own (`DeferredSemaphore`, `Deferred.addTimeout`) serve wherever they f
 """
 
 from nora.concurrency.background import Background
-from nora.concurrency.pump import Flow, Pump
+from nora.concurrency.pump import Drawing, Flow, Pump, Tap
 from nora.concurrency.single_flight import SingleFlight
 from nora.concurrency.waiters import Waiters
 
-__all__ = ["Background", "Flow", "Pump", "SingleFlight", "Waiters"]
+__all__ = ["Background", "Drawing", "Flow", "Pump", "SingleFlight", "Tap", "Waiters"]

@@ -23,7 +23,7 @@ _HEX = re.compile(r"[0-9a-f]+\Z")
 class Hasher(Protocol):
     """The part of a `hashlib` object that is used."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Take in more bytes."""
 
     def hexdigest(self) -> str:

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from nora.concurrency import Pump
+from nora.concurrency import Drawing, Pump
 from nora.oci import Digest
 from nora.oci.errors import BlobUnknown, Broken, NoraError, NoSpace, TooLarge, Unverified
 from nora.pull.direct import MAX_TRIES, back_off
@@ -139,7 +139,8 @@ class Leader:
 
         self._transfers.add(incoming)
         try:
-            await Pump(incoming, writing.append, writing.written - incoming.start, advanced).run()
+            drawing = Drawing(incoming.tap, writing.draw)
+            await Pump(incoming, writing.append, writing.written - incoming.start, advanced, drawing).run()
         finally:
             self._transfers.discard(incoming)
             fill.advance(writing.written)

@@ -113,7 +113,7 @@ def move(source: str, path: str, *, mode: int) -> None:
         _rename(source, path, sync=True)
 
 
-def write_at(descriptor: int, data: bytes, at: int) -> int:
+def write_at(descriptor: int, data: bytes | memoryview, at: int) -> int:
     """Write all of `data` at the offset `at`, and tell the offset behind it."""
     view, end = memoryview(data), at
     while view:

@@ -5,7 +5,7 @@ The rooms above import them from `nora.storage.interfaces`, with all else that t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import attrs
@@ -40,6 +40,12 @@ class Writing(Protocol):
 
     def append(self, chunks: Sequence[bytes]) -> Deferred[None]:
         """Write `chunks` at the end and hash behind the writing, in one hop. Raises `NoSpace`."""
+
+    def draw(self, read: Callable[[memoryview], int], most: int) -> Deferred[int]:
+        """Append what `read` puts into a buffer, hashed behind the writing, in one hop; tells how many bytes.
+
+        `read` is called in the thread, until it tells 0 bytes or about `most` are written. Raises `NoSpace`.
+        """
 
     def restart(self) -> Deferred[None]:
         """Give up what is written and begin again at 0, in a new inode."""

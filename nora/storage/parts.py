@@ -15,8 +15,9 @@ import contextlib
 import json
 import os
 import stat
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 
@@ -33,6 +34,7 @@ _CATCH_UP = 4 * 1024 * 1024
 """Bytes that the hash catches up in one hop: more than a hop writes, so that it does catch up."""
 _HASH_HOP = 16 * 1024 * 1024
 _READ = 1024 * 1024
+_BUFFER = 1024 * 1024
 
 
 class DiskParts:
@@ -43,6 +45,7 @@ class DiskParts:
         self._disk = disk
         self._locks = locks
         self._blobs = blobs
+        self._buffers = Buffers()
 
     async def claim(self, digest: Digest) -> Writing | Trailing | Published:
         """Lead the part of `digest` when nobody does, from where it stands; else trail it."""
@@ -62,7 +65,9 @@ class DiskParts:
             lock.release()
             raise
         size = _read_size(self._layout.sidecar(digest))
-        return WritingFile(self._layout, self._disk, self._blobs, lock, digest, descriptor, written, size)
+        return WritingFile(
+            self._layout, self._disk, self._blobs, self._buffers, lock, digest, descriptor, written, size
+        )
 
     def free(self) -> int:
         """Tell the bytes that the store's file system has free."""
@@ -87,6 +92,13 @@ class DiskParts:
         return swept
 
 
+class Buffers(threading.local):
+    """A buffer for each thread that draws: kept, so that its memory is there and warm."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_BUFFER))
+
+
 class WritingFile:
     """A part that this process leads. None of its Deferreds may be cancelled: a thread works on the file."""
 
@@ -95,6 +107,7 @@ class WritingFile:
         layout: Layout,
         disk: Disk,
         blobs: Blobs,
+        buffers: Buffers,
         lock: Lock,
         digest: Digest,
         descriptor: int,
@@ -107,6 +120,7 @@ class WritingFile:
         self._layout = layout
         self._disk = disk
         self._blobs = blobs
+        self._buffers = buffers
         self._lock = lock
         self._descriptor = descriptor
         self._hasher: Hasher = digest.hasher()
@@ -136,7 +150,32 @@ class WritingFile:
 
     def _write(self, chunks: Sequence[bytes], at: int) -> int:
         # One buffer: each call that lets go of the interpreter's lock waits for the reactor to get it back.
-        data = b"".join(chunks)
+        return self._put(b"".join(chunks), at)
+
+    async def _draw(self, read: Callable[[memoryview], int], most: int) -> int:
+        before = self.written
+        self.written, failure = await grow(self._disk, self._descriptor, self._fill, read, before, most)
+        if failure is not None:
+            raise failure
+        return self.written - before
+
+    def draw(self, read: Callable[[memoryview], int], most: int) -> Deferred[int]:
+        """As `append`, of what `read` puts into a buffer, until it tells 0 bytes or about `most` are written."""
+        return Deferred.fromCoroutine(self._draw(read, most))
+
+    def _fill(self, read: Callable[[memoryview], int], at: int, most: int) -> int:
+        buffer, end = self._buffers.view, at + most
+        while at < end:
+            filled = 0
+            while filled < len(buffer) and (count := read(buffer[filled:])):
+                filled += count
+            if filled:
+                at = self._put(buffer[:filled], at)
+            if filled < len(buffer):
+                break
+        return at
+
+    def _put(self, data: bytes | memoryview, at: int) -> int:
         end = write_at(self._descriptor, data, at)
         if self._hashed == at:
             self._hasher.update(data)

@@ -17,8 +17,11 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.iweb import IResponse
 
+from nora.concurrency import Tap
 from nora.oci.errors import Broken
 from nora.upstream.bodies import abort_body
+from nora.upstream.tap import SocketTap
+from nora.upstream.transport import connection_of
 
 
 def _ignore(_: int) -> None:
@@ -51,6 +54,7 @@ class Transfer:
         self._received = received
         self._sink: Callable[[bytes], None] | None = None
         self._body: _Body | None = None
+        self._tap: SocketTap | None = None
         self._done: Deferred[None] | None = None
         self._ended = False
         self._paused = False
@@ -76,6 +80,20 @@ class Transfer:
         if self._paused and not self._ended:
             self._body.pause()
         return done
+
+    def tap(self) -> Tap | None:
+        """Let a thread read the rest from the socket; None where it cannot."""
+        connection = connection_of(self._response)
+        if connection is None or self._ended or self._paused or self._body is None or self._left is None:
+            return None
+        self._tap = connection.tap(self._left, self._drew)
+        return self._tap
+
+    def _drew(self, count: int) -> None:
+        self._heard = self._clock.seconds()
+        if self._left is not None:
+            self._left -= count
+        self._received(count)
 
     def pause(self) -> None:
         """Stop reading from the socket; silence is not measured until `resume`."""
@@ -130,6 +148,8 @@ class Transfer:
     def _tick(self) -> None:
         self._timer = None
         left = self._heard + self._timeout - self._clock.seconds()
+        if self._tap is not None and self._tap.drawing:
+            left = self._timeout  # it is the disk that is waited for
         if left > 0:
             self._timer = self._clock.callLater(left, self._tick)
         else:
@@ -157,6 +177,8 @@ class Transfer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._tap is not None:
+            self._tap.close()
         if self._body is None:
             abort_body(self._response)
         else:

@@ -8,6 +8,7 @@ from typing import Protocol
 import attrs
 from twisted.internet.defer import Deferred
 
+from nora.concurrency import Tap
 from nora.oci import Descriptor, Digest, Manifest, Reference, Repository
 from nora.oci.errors import Unavailable
 from nora.oci.listing import TagList
@@ -27,6 +28,13 @@ class Incoming(Protocol):
         A clean end is the last byte of `size`, or where that is None the end of the chunks. Silence for the upstream's
         `read_timeout` while not paused is `Broken` too, and so are more bytes than `size`. Cancelling the Deferred
         aborts. What `sink` raises aborts, and is what the Deferred fails with.
+        """
+
+    def tap(self) -> Tap | None:
+        """Let a thread read the rest straight from the socket. At most once, after `deliver` and while not paused.
+
+        None where it cannot, and nothing is changed. Else the sink gets nothing until `Tap.ready` was False; what is
+        told of silence, of the end and of giving up holds as before.
         """
 
     def pause(self) -> None:

@@ -11,6 +11,7 @@ What is added to `twisted.web.client`, each for a reason that was seen:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -28,6 +29,7 @@ from twisted.web.client import (
     _HTTP11ClientFactory,
     _StandardEndpointFactory,
 )
+from twisted.web.http import _IdentityTransferDecoder
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import directlyProvides, implementer, providedBy
@@ -37,6 +39,7 @@ from nora.upstream import via
 from nora.upstream.bodies import abort_body
 from nora.upstream.guard import Guard, GuardedReactor
 from nora.upstream.proxy import ProxiedEndpoints, Proxies
+from nora.upstream.tap import WORTH, SocketTap
 
 MAX_HEADER_LINE = 64 * 1024
 """The longest status or header line taken, in bytes."""
@@ -44,6 +47,8 @@ MAX_HEADERS = 256 * 1024
 """The longest response head taken, in bytes, interim responses included; one read of the socket may exceed it."""
 _READ = 512 * 1024
 """Bytes that one read of the socket may bring. With Twisted's 64 KiB a cold pull costs half as much processor again."""
+_READ_HEAD = 16 * 1024
+"""The same while a head is awaited: Twisted copies all that is behind a line of it, once for each line."""
 USER_AGENT = f"nora/{__version__}"
 
 
@@ -63,7 +68,7 @@ class AbortingTransport:
     """
 
     def __init__(self, transport: Any) -> None:
-        self._transport = transport
+        self.bare = self._transport = transport
         directlyProvides(self, providedBy(transport))
 
     def __getattr__(self, name: str) -> Any:
@@ -82,18 +87,19 @@ class BoundedProtocol(HTTP11ClientProtocol):
     """Twisted's client protocol with bounds on the head of a response."""
 
     _head = -1
+    _receiving = False
+    _below: object = None
 
     def makeConnection(self, transport: ITransport) -> None:
         """Begin on `transport`, which will end by abortion only."""
         # Below TLS is the connection that reads from the socket.
-        connection = getattr(transport, "transport", transport)
-        if isinstance(connection, Connection):
-            connection.bufferSize = _READ
+        self._below = getattr(transport, "transport", transport)
         super().makeConnection(AbortingTransport(transport))  # type: ignore[no-untyped-call]
 
     def request(self, request: Request) -> Deferred[IResponse]:
         """Send `request`; the Deferred fails with `Oversized` among its reasons when the head is past its bounds."""
         self._head = 0
+        self._read_up_to(_READ_HEAD)
         answered = super().request(request)
         if self._parser is not None:
             self._parser.MAX_LENGTH = MAX_HEADER_LINE
@@ -103,7 +109,9 @@ class BoundedProtocol(HTTP11ClientProtocol):
         """Count what comes before the headers' end."""
         if self._head >= 0:
             self._head += len(bytes)
+        self._receiving = True
         super().dataReceived(bytes)  # type: ignore[no-untyped-call]
+        self._receiving = False
         if self._head > MAX_HEADERS:
             self._head = -1
             oversized = Oversized("the response's headers are too large")
@@ -111,7 +119,39 @@ class BoundedProtocol(HTTP11ClientProtocol):
 
     def _head_ended(self, result: Any) -> Any:
         self._head = -1
+        self._read_up_to(_READ)
+        if not isinstance(result, Failure):
+            result.connection = self  # for `connection_of`
         return result
+
+    def _read_up_to(self, count: int) -> None:
+        if isinstance(self._below, Connection):
+            self._below.bufferSize = count
+
+    def tap(self, left: int, drew: Callable[[int], None]) -> SocketTap | None:
+        """Let a thread read the `left` bytes of the body that is being delivered; None where it cannot.
+
+        It cannot while a read is being parsed: bytes behind the head are then on their way to the body.
+        """
+        connection = getattr(self.transport, "bare", None)
+        decoder = None if self._parser is None else self._parser.bodyDecoder
+        if (
+            left < WORTH
+            or self._receiving
+            or not isinstance(connection, Connection)
+            or connection.TLS
+            or not connection.connected
+            or not isinstance(decoder, _IdentityTransferDecoder)
+            or decoder.contentLength != left
+        ):
+            return None
+        return SocketTap(connection, decoder, drew)
+
+
+def connection_of(response: IResponse) -> BoundedProtocol | None:
+    """Give the connection that a response came by; None for one that is none of ours."""
+    connection = getattr(getattr(response, "original", response), "connection", None)
+    return connection if isinstance(connection, BoundedProtocol) else None
 
 
 class _BoundedFactory(_HTTP11ClientFactory):

@@ -43,6 +43,9 @@ class ScriptedIncoming:
             self.release()
         return self._done
 
+    def tap(self) -> None:
+        """Have no socket for a thread."""
+
     def send(self, count: int) -> None:
         """Deliver `count` more bytes."""
         assert self._sink is not None, "nobody reads"
