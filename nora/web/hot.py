@@ -43,7 +43,7 @@ from nora.web.requests import RegistryRequest
 from nora.web.shelf import MAX_BYTES, Key, Prepared, Shelf
 
 if TYPE_CHECKING:
-    from nora.web.connections import RegistryChannel
+    from nora.web.channel import RegistryChannel
 
 MAX_ANSWER = 256 * 1024
 """Bytes of a manifest that is kept."""

@@ -33,7 +33,8 @@ from nora.web.incoming import IncomingBody
 from nora.web.visitors import Visitor, visitor
 
 if TYPE_CHECKING:
-    from nora.web.connections import RegistryChannel, RegistrySite
+    from nora.web.channel import RegistryChannel
+    from nora.web.connections import RegistrySite
 
 MAX_BODY = 64 * 1024
 LINGER = 2.0

@@ -14,7 +14,7 @@ from nora.access import Action, Rights
 from nora.concurrency import Background
 from nora.oci.errors import NoraError
 from nora.web import Limits, build_site
-from nora.web.connections import RegistryChannel
+from nora.web.channel import RegistryChannel
 from nora.web.requests import RegistryRequest
 from tests.support.http_client import Reply
 from tests.support.web_site import SiteTestCase
