@@ -9,18 +9,51 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nora.oci import Digest, Repository
-from nora.oci.errors import BlobUnknown, ManifestUnknown
+from nora.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown
 from nora.storage.holdings import Holdings
-from nora.storage.interfaces import Index, Repositories
+from nora.storage.interfaces import Index, Lists, Repositories
+from nora.storage.inventory import Inventory
 
 
 class Purge:
     """Removes from cached repositories. A name may mean several: what any of them has of it goes."""
 
-    def __init__(self, repositories: Repositories, holdings: Holdings, index: Index) -> None:
+    def __init__(
+        self,
+        repositories: Repositories,
+        holdings: Holdings,
+        inventory: Inventory,
+        lists: Lists,
+        index: Index,
+    ) -> None:
         self._repositories = repositories
         self._holdings = holdings
+        self._inventory = inventory
+        self._lists = lists
         self._index = index
+
+    async def everything(self, name: str, places: Sequence[Repository]) -> None:
+        """Forget all tags, manifests, blobs and lists; raises `NameUnknown` where there are none.
+
+        Whose an unqualified name is stays known.
+        """
+        gone = [await self._clear(place) for place in places]
+        if not any(gone):
+            raise NameUnknown(f"nothing of {name} is cached", {"name": name})
+
+    async def _clear(self, place: Repository) -> bool:
+        """Forget what one place has, in the order in which a removal goes; tells whether there was anything."""
+        removed = []
+        async for tag in self._inventory.tags(place):
+            removed.append(await self._repositories.remove_tag(place, tag))
+        async for digest in self._inventory.manifests(place):
+            removed.append(await self._repositories.unlink_manifest(place, digest))
+        async for digest in self._inventory.blobs(place):
+            removed.append(await self._repositories.unlink_blob(place, digest))
+        removed.append(await self._lists.remove(place))
+        self._index.emptied(place)
+        await self._index.flush()
+        return any(removed)
 
     async def tag(self, name: str, places: Sequence[Repository], tag: str) -> None:
         """Forget a tag, and which upstream of `name` had it; raises `ManifestUnknown`."""

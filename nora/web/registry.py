@@ -25,7 +25,7 @@ from werkzeug.routing import BaseConverter
 
 from nora.access import Rights
 from nora.concurrency import Background
-from nora.content.interfaces import Catalog, Removal
+from nora.content.interfaces import Administration, Catalog, Removal
 from nora.oci import Digest, Reference, check_name, parse_reference
 from nora.oci.errors import InvalidName, NoraError, Unavailable, Unsupported
 from nora.oci.reference import NAME_PATTERN
@@ -70,6 +70,7 @@ class Backend:
     push: Push | None = None
     """None where nothing can be pushed."""
     removal: Removal | None = None
+    administration: Administration | None = None
     catalog: Catalog | None = None
     doorkeeper: Doorkeeper = attrs.field(factory=OpenDoor)
 

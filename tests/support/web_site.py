@@ -92,10 +92,12 @@ class SiteTestCase(TestCase):
         self.clients.append(client)
         return client
 
-    async def ask(self, method: str, path: str, *headers: str, version: str = "1.1") -> Reply:
+    async def ask(
+        self, method: str, path: str, *headers: str, version: str = "1.1", body: bytes = b""
+    ) -> Reply:
         """Ask on a connection of its own."""
         client = await self.client()
-        return await client.ask(method, path, *headers, version=version)
+        return await client.ask(method, path, *headers, version=version, body=body)
 
     async def eventually(self, condition: Callable[[], bool]) -> None:
         """Wait until `condition`, turn by turn of the reactor; the test's timeout bounds it."""
