@@ -170,6 +170,20 @@ class FormTests(AdministeredTestCase):
             },
         )
 
+    async def test_registry_with_a_port(self) -> None:
+        """A cached repository's full name begins with its registry, which may have a port."""
+        for repository, status in (
+            ("registry.lan:5000/team/app", 200),
+            ("registry.lan:5000", 400),
+            (":/x", 200),
+            ("\x7f:1/x", 400),
+            (f"{'r' * 255}:1/x", 400),
+            ("registry.lan:5000/Team", 400),
+        ):
+            reply = await self.call("delete", {"repository": repository, "tag": "1"})
+            self.assertEqual(reply.status, status, repository)
+        self.assertEqual([call[1] for call in self.administration.calls], ["team/app", "x"])
+
     async def test_unprivileged(self) -> None:
         """Who is no administrator of the repository is neither asked nor obeyed, by page or API."""
         for user, repository in (("carol", CACHED), ("carol", HOSTED), ("bob", CACHED)):

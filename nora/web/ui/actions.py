@@ -28,6 +28,7 @@ from nora.web.uploads import Unbroken
 NAMES = ("purge", "refresh", "delete")
 _FIELDS = ("repository", "tag", "digest")
 _MAX = 1024
+_MAX_REGISTRY = 255
 _FORM = b"application/x-www-form-urlencoded"
 _JSON = b"application/json"
 
@@ -38,6 +39,8 @@ class Wanted:
 
     name: str
     repository: str
+    """Its full name, as the rules and the list of repositories have it."""
+    target: Target
     reference: Reference | None
 
     @property
@@ -62,7 +65,7 @@ class Wanted:
         repository, tag, digest = (told.get(field, "") for field in _FIELDS)
         if tag and digest:
             raise InvalidRequest("say a tag or a digest, not both")
-        check_name(repository)
+        target = _target(repository)
         reference = parse_reference(tag or digest) if tag or digest else None
         if not isinstance(reference, Digest if digest else Tag if tag else type(None)):
             raise InvalidRequest("a tag has no colon, and a digest has one")
@@ -70,7 +73,7 @@ class Wanted:
             raise InvalidRequest(f"say what of {repository} it is for")
         if name == "refresh" and not isinstance(reference, Tag):
             raise InvalidRequest("a tag is refreshed; what has a digest never changes")
-        return cls(name, repository, reference)
+        return cls(name, repository, target, reference)
 
 
 class Actions:
@@ -94,7 +97,7 @@ class Actions:
         """Read what the page that asks first is for, and tell what it shows. Raises as `Administration.standing`."""
         told = {field: asked.argument(request, field.encode()) or b"" for field in _FIELDS}
         wanted = Wanted.read(name, {field: _text(value) for field, value in told.items()})
-        standing = self._stands().standing(Target(wanted.repository), request.rights)
+        standing = self._stands().standing(wanted.target, request.rights)
         if standing.hosted != (name == "delete"):
             here = "hosted here: it is deleted, neither purged nor refreshed"
             raise Denied(
@@ -158,7 +161,7 @@ class Actions:
 
     async def _do(self, request: RegistryRequest, wanted: Wanted) -> Done:
         """Do it to its end, whether or not the client waits for that."""
-        administration, target, rights = self._stands(), Target(wanted.repository), request.rights
+        administration, target, rights = self._stands(), wanted.target, request.rights
         standing = administration.standing(target, rights)
         if request.visit is not None and standing.places:
             request.visit.namespace = standing.places[0].namespace
@@ -182,6 +185,20 @@ def _told(done: Done) -> dict[str, str]:
         "outcome": done.outcome.value,
         **{name: str(value) for name, value in told.items() if value is not None},
     }
+
+
+def _target(repository: str) -> Target:
+    """Tell what a full name means for a request: a registry with a port is in no name. Raises `InvalidName`."""
+    leading, slash, rest = repository.partition("/")
+    if (
+        slash
+        and ":" in leading
+        and len(leading) <= _MAX_REGISTRY
+        and leading.isascii()
+        and leading.isprintable()
+    ):
+        return Target(check_name(rest), leading)
+    return Target(check_name(repository))
 
 
 def _form(request: RegistryRequest) -> dict[str, str]:
