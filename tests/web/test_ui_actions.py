@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from urllib.parse import urlencode
 
 from twisted.internet.defer import Deferred
 
 from nora.content.interfaces import Done, Outcome
 from nora.web.doorkeeper import LoopbackDoor
+from nora.web.ui.rendering import Templates
 from nora.web.ui.seals import LIFETIME, Seals
 from tests.support.administered import CACHED, HOSTED, NEW, OLD, AdministeredTestCase
 from tests.support.doors import PASSWORD, basic
@@ -62,6 +64,21 @@ class FormTests(AdministeredTestCase):
             self.assertEqual(status, 200)
             self.assertIn(told["repository"], text)
             self.assertEqual(len(self.administration.calls), 1)
+
+    async def test_ways_in(self) -> None:
+        """What pages of contents show to an administrator leads to a page that asks, and nobody else is shown it."""
+        templates = Templates()
+        for name, repository, hosted, titles in (
+            ("actions-repository", CACHED, False, ["Purge this repository?"]),
+            ("actions-repository", HOSTED, True, []),
+            ("actions-tag", CACHED, False, ["Refresh this tag?", "Purge this tag?", "Purge this image?"]),
+            ("actions-tag", HOSTED, True, ["Delete this tag?", "Delete this image?"]),
+        ):
+            told = {"repository": repository, "tag": "1", "digest": str(OLD), "hosted": hosted, "csrf": ""}
+            shown = templates.fill(name, may_administer=True, **told).decode()
+            asked = [await self.seen(unescape(link)) for link in re.findall(r'href="([^"]*)"', shown)]
+            self.assertEqual([re.findall("<h1>(.*)</h1>", text)[0] for _, text in asked], titles)
+            self.assertNotIn("href", templates.fill(name, may_administer=False, **told).decode())
 
     async def test_outcomes_are_told(self) -> None:
         """Each outcome of a refresh has its own words, and both digests where it moved."""

@@ -151,7 +151,10 @@ class Actions:
 
     def _check_origin(self, request: RegistryRequest) -> None:
         if origins.is_foreign(request, self._public_url()):
-            raise Denied("another site made your browser send this; nothing was done")
+            raise Denied(
+                "another site's page made your browser send this, so nothing was done; "
+                "behind a proxy server.public_url tells which site this one is"
+            )
 
     def _stands(self) -> Administration:
         administration = self._administration()
