@@ -71,14 +71,16 @@ class FormTests(AdministeredTestCase):
         for name, repository, hosted, titles in (
             ("actions-repository", CACHED, False, ["Purge this repository?"]),
             ("actions-repository", HOSTED, True, []),
-            ("actions-tag", CACHED, False, ["Refresh this tag?", "Purge this tag?", "Purge this image?"]),
-            ("actions-tag", HOSTED, True, ["Delete this tag?", "Delete this image?"]),
+            ("actions-image", CACHED, False, ["Refresh this tag?", "Purge this tag?", "Purge this image?"]),
+            ("actions-image", HOSTED, True, ["Delete this tag?", "Delete this image?"]),
         ):
             told = {"repository": repository, "tag": "1", "digest": str(OLD), "hosted": hosted, "csrf": ""}
             shown = templates.fill(name, may_administer=True, **told).decode()
             asked = [await self.seen(unescape(link)) for link in re.findall(r'href="([^"]*)"', shown)]
             self.assertEqual([re.findall("<h1>(.*)</h1>", text)[0] for _, text in asked], titles)
             self.assertNotIn("href", templates.fill(name, may_administer=False, **told).decode())
+            by_digest = templates.fill(name, may_administer=True, **{**told, "tag": None}).decode()
+            self.assertNotIn("tag", re.sub("<[^>]*>", "", by_digest))
 
     async def test_outcomes_are_told(self) -> None:
         """Each outcome of a refresh has its own words, and both digests where it moved."""
