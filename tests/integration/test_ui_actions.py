@@ -10,8 +10,8 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser import Browser, browser
 from tests.support.daemon import Nora
-from tests.support.doors import PASSWORD, basic, write_users
-from tests.support.images import image, layer_of_noise
+from tests.support.doors import PASSWORD, TOKEN, basic, write_users
+from tests.support.images import image, layer_of_noise, push
 from tests.support.programs import wait_for
 from tests.support.registry import Registry
 from tests.support.room import Room
@@ -47,11 +47,12 @@ def nora(house: Room, registry: Registry) -> Nora:
     write_users(users, "alice", "bob")
     rules = [
         {"user": "alice", "repository": "*", "actions": ["admin"]},
+        {"user": "ci", "repository": "team/*", "actions": ["push"]},
         {"user": "everyone", "repository": "*", "actions": ["pull"]},
     ]
     sections: dict[str, dict[str, object]] = {
         "server": {"workers": 2},
-        "auth": {"htpasswd": str(users)},
+        "auth": {"htpasswd": str(users), "tokens": [{"user": "ci", "token": TOKEN}]},
         "access": {"rules": rules},
     }
     return house.start(Nora(house.place("nora"), [{"url": registry.url, "namespace": "docker.io"}], sections))
@@ -73,9 +74,10 @@ def _log_in(window: Browser, nora: Nora, user: str) -> None:
 
 def _pulled(nora: Nora) -> str:
     """Pull the image, and tell where it came from."""
-    count = len(nora.audit(action="pull"))
+    pulls = {"action": "pull", "repository": _THING["repository"]}
+    count = len(nora.audit(**pulls))
     assert nora.get(_MANIFEST).status == 200
-    return str(nora.wait_for_audit(count + 1, action="pull")[-1]["cache"])
+    return str(nora.wait_for_audit(count + 1, **pulls)[-1]["cache"])
 
 
 def test_purge_asks_and_purges(nora: Nora, alice: Browser) -> None:
@@ -121,6 +123,31 @@ def test_refresh_by_keyboard(nora: Nora, alice: Browser, registry: Registry) -> 
     reply = nora.get(_MANIFEST)
     assert reply.headers["Docker-Content-Digest"] in alice.text("main")
     assert _pulled(nora) == "hit"
+
+
+def test_delete_of_what_was_pushed(nora: Nora, alice: Browser) -> None:
+    """A pushed tag is deleted for every process; its image stays by its digest, and then goes by that."""
+    pushed = image([layer_of_noise(20_000, 3)])
+    push(nora.port, "team/app", "1", pushed, TOKEN)
+    paths = [f"/v2/team/app/manifests/{reference}" for reference in ("1", pushed.manifest.digest)]
+    assert [nora.get(path).status for path in (*paths, *paths)] == [200] * 4
+    for reference, title in (("tag=1", "tag"), (f"digest={pushed.manifest.digest}", "image")):
+        alice.open(f"{nora.url}/ui/actions/delete?repository=team/app&{reference}")
+        assert alice.text("h1") == f"Delete this {title}?"
+        alice.click("form button")
+        wait_for(lambda: alice.text("h1") == "Deleted", "word of the removal")
+        left = 404 if title == "image" else 200
+        assert [nora.get(path).status for path in (*paths, *paths)] == [404, left] * 2
+
+
+def test_activity_follows(nora: Nora, alice: Browser) -> None:
+    """The open page shows what happens by itself."""
+    alice.open(f"{nora.url}/ui/activity?repository=never")
+    assert alice.text("#activity") == "Nothing."
+    nora.get("/v2/docker.io/never/one/manifests/1")
+    wait_for(lambda: "never/one" in alice.text("#activity"), "the new line")
+    assert "404 not found" in alice.text("#activity")
+    alice.errors()
 
 
 def test_other_sites_cannot(nora: Nora, alice: Browser) -> None:
