@@ -6,13 +6,20 @@ under way brings back counts as asked for after the purge.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from nora.oci import Digest, Repository
 from nora.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown
 from nora.storage.holdings import Holdings
 from nora.storage.interfaces import Index, Lists, Repositories
 from nora.storage.inventory import Inventory
+
+T = TypeVar("T")
+_AT_ONCE = 4
+"""Half of the disk's threads."""
 
 
 class Purge:
@@ -43,14 +50,15 @@ class Purge:
 
     async def _clear(self, place: Repository) -> bool:
         """Forget what one place has, in the order in which a removal goes; tells whether there was anything."""
-        removed = []
-        async for tag in self._inventory.tags(place):
-            removed.append(await self._repositories.remove_tag(place, tag))
-        async for digest in self._inventory.manifests(place):
-            removed.append(await self._repositories.unlink_manifest(place, digest))
-        async for digest in self._inventory.blobs(place):
-            removed.append(await self._repositories.unlink_blob(place, digest))
-        removed.append(await self._lists.remove(place))
+        repositories, inventory = self._repositories, self._inventory
+        removed = [
+            await _each(inventory.tags(place), lambda tag: repositories.remove_tag(place, tag)),
+            await _each(
+                inventory.manifests(place), lambda digest: repositories.unlink_manifest(place, digest)
+            ),
+            await _each(inventory.blobs(place), lambda digest: repositories.unlink_blob(place, digest)),
+            await self._lists.remove(place),
+        ]
         self._index.emptied(place)
         await self._index.flush()
         return any(removed)
@@ -81,3 +89,22 @@ class Purge:
             raise BlobUnknown(f"no such blob of {name} is cached", {"digest": str(digest)})
         for place in found:
             await self._repositories.unlink_blob(place, digest)
+
+
+async def _each(found: AsyncIterator[T], remove: Callable[[T], Coroutine[Any, Any, bool]]) -> bool:
+    """Remove each of what is found, some at once, because each waits for the disk; tells whether there was anything."""
+    gone = False
+    removing: list[Deferred[bool]] = []
+    async for one in found:
+        removing.append(Deferred.fromCoroutine(remove(one)))
+        if len(removing) == _AT_ONCE:
+            gone = any(await _together(removing)) or gone
+            removing = []
+    return any(await _together(removing)) or gone
+
+
+async def _together(removing: list[Deferred[bool]]) -> list[bool]:
+    try:
+        return await gatherResults(removing, consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()

@@ -87,6 +87,18 @@ class AdministrationTests(HostedTestCase):
         self.assertNotIn(PLACE, self.now(self.there.index.repositories("", 9)))
         self.fails(self.administration.purge(CACHED, None, EVERYTHING), NameUnknown)
 
+    def test_broken_disk(self) -> None:
+        """What cannot be removed is an error, not a purge; what is left goes with the next one."""
+
+        async def broken(*_: object) -> bool:
+            raise OSError("broken")
+
+        patch = self.patch(self.there.repositories, "unlink_blob", broken)
+        self.fails(self.administration.purge(CACHED, None, EVERYTHING), OSError)
+        patch.restore()
+        self.now(self.administration.purge(CACHED, None, EVERYTHING))
+        self.assertEqual(self.cached(PLACE), [False] * 8)
+
     def test_parts(self) -> None:
         """A tag alone; a manifest with its tags."""
         self.now(self.administration.purge(CACHED, ONE, EVERYTHING))
