@@ -9,6 +9,7 @@ SETUP := setup.py nora/__init__.py
 BASE := $(VENV)/.installed
 TEST := $(VENV)/.installed-test
 CHECK := $(VENV)/.installed-check
+AXE := tests/browser/node_modules/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -20,7 +21,7 @@ help: ## Tell what there is
 run: $(BASE) ## Install, and start NORA on 127.0.0.1:4000 with its store under ./data
 	$(BIN)/twistd -n --pidfile= nora $(if $(CONFIG),--config $(CONFIG))
 
-test: $(TEST) programs ## Run all tests with coverage; TESTS=tests/unit runs some, and asks for no coverage
+test: $(TEST) programs $(AXE) ## Run all tests with coverage; TESTS=tests/unit runs some, and asks for no coverage
 	@rm -f .coverage .coverage.*
 	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
 	    $(BIN)/python -m pytest -p no:cacheprovider $(TESTS)
@@ -50,7 +51,7 @@ format: $(CHECK) ## Put the code into its format
 	$(BIN)/ruff format .
 
 clean: ## Remove what was made here, but never ./data
-	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) tests/browser/node_modules build dist *.egg-info .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find nora tests twisted -name __pycache__ -type d -prune -exec rm -rf {} +
 
 programs:
@@ -68,6 +69,12 @@ $(BASE): $(SETUP) | $(BIN)/python
 $(TEST): $(SETUP) | $(BIN)/python
 	$(PIP) install --editable '.[test]'
 	@touch $(BASE) $@
+
+# What tests in a browser take from npm, held to its lock file by checksum; without npm those tests are skipped.
+$(AXE): tests/browser/package-lock.json | programs
+	@if command -v npm >/dev/null; then \
+	    npm --prefix tests/browser ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; \
+	fi
 
 # mypy wants to know what the tests import too.
 $(CHECK): $(SETUP) | $(BIN)/python

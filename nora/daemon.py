@@ -31,6 +31,7 @@ from nora.pull.leading import Limits as FillLimits
 from nora.push.turns import Turns
 from nora.storage.store import Store
 from nora.telemetry import AuditLog, Metrics, Sums
+from nora.telemetry.tail import AuditTail
 from nora.upstream.via import make_pseudonym
 from nora.upstreams import Configured, Upstreams
 from nora.web import Limits as SiteLimits
@@ -317,6 +318,10 @@ class Daemon:
             history=self._history,
             exchanges=self._metrics.exchanges,
             public_url=lambda: self._config.server.public_url,
+            key=self._entrance.key,
+            audit=AuditTail(self._config.audit.path, self._store.disk)
+            if self._config.audit.enabled
+            else None,
         )
 
     async def _history(self, span: int, since: int) -> list[tuple[int, Sums]]:

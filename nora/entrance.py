@@ -63,21 +63,22 @@ class Entrance:
         )
         return GuardedDoor(
             Logins(passwords, self._attempts, self._observer),
-            Tokens(self._key, time.time, lambda: uuid.uuid4().hex, auth.token_ttl),
+            Tokens(self.key, time.time, lambda: uuid.uuid4().hex, auth.token_ttl),
             rules,
             anonymous_pull=auth.anonymous_pull,
             public_url=config.server.public_url,
         )
 
     def prepare(self, config: Config) -> None:
-        """Have the key of tokens if there are to be any; the store's directory is there. Raises `CannotStart`."""
-        if config.auth.enabled:
+        """Have the store's key if it is to be used; the store's directory is there. Raises `CannotStart`."""
+        if config.auth.enabled or config.ui.enabled:
             try:
-                self._key()
+                self.key()
             except StoreError as error:
                 raise CannotStart(str(error)) from error
 
-    def _key(self) -> bytes:
+    def key(self) -> bytes:
+        """Give the store's key, which tokens and the forms of pages are signed with. Raises `StoreError`."""
         if self._token_key is None:
             self._token_key = read_or_make(self._layout.token_key, self._layout.temporary())
         return self._token_key

@@ -14,6 +14,7 @@ from nora.config.docker import DockerConfig
 from nora.content.catalog import IndexedCatalog
 from nora.content.chosen import ChosenDiscovery, ChosenPull
 from nora.content.hosted import HostedDiscovery, HostedPull
+from nora.content.purge import Purge
 from nora.content.removal import HostedRemoval
 from nora.pull.interfaces import Discovery, Pull
 from nora.pull.manifests import Manifests
@@ -25,6 +26,7 @@ from nora.push.mounts import Mounts
 from nora.push.sessions import Sessions
 from nora.push.targets import HostedTargets
 from nora.push.turns import Turns
+from nora.storage.inventory import Inventory
 from nora.storage.store import Store
 from nora.upstream.routing import Routing
 
@@ -99,6 +101,7 @@ def build_hosting(
         store.index,
         turns,
         immutable,
+        Purge(store.repositories, store.holdings, Inventory(store.records), store.lists, store.index),
     )
     return Hosting(
         ChosenPull(store.names, here, proxied),

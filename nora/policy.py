@@ -11,6 +11,7 @@ from typing import Any
 from nora.accounts import shared_namespaces, strangers
 from nora.concurrency import Background
 from nora.config import Config, DockerConfig
+from nora.content.administration import StoreAdministration
 from nora.hosting import build_hosting
 from nora.pull.absences import Absences
 from nora.pull.blobs import BlobPull
@@ -86,6 +87,7 @@ class Policy:
             hosting.discovery,
             push=hosting.push,
             removal=hosting.removal,
+            administration=StoreAdministration(routing, hosting.removal, pull),
             catalog=hosting.catalog,
             doorkeeper=doorkeeper,
         )

@@ -20,7 +20,13 @@ from tests.support.programs import free_port, wait_for
 from tests.support.room import Room, make_room
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
-PAGES = {"dashboard": "/ui/?period=day", "upstreams": "/ui/upstreams", "client": "/ui/client"}
+PAGES = {
+    "dashboard": "/ui/?period=day",
+    "upstreams": "/ui/upstreams",
+    "client": "/ui/client",
+    "activity": "/ui/activity",
+    "purge": "/ui/actions/purge?repository=docker.io/library/nginx&tag=1",
+}
 _ROW = "INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 

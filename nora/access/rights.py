@@ -15,6 +15,9 @@ import attrs
 from nora.oci.errors import NotAllowed
 from nora.oci.reference import LOCAL, Repository
 
+_EVERYTHING = "*"
+"""No repository is called so: of the rules' patterns only those that mean all of them match it."""
+
 
 class Action(enum.Enum):
     """What a client may do to a repository; the names are those of the token scopes."""
@@ -54,9 +57,13 @@ class Rights:
         """This client may read what only our credential at an upstream opened."""
         return self.user is not None and Action.PULL in self.actions
 
+    def grants(self, action: Action, name: str) -> bool:
+        """Tell whether this client was granted `action` on `name`, as it named the repository."""
+        return action in self.actions and (self.scopes is None or (name, action) in self.scopes)
+
     def require(self, action: Action, name: str) -> None:
         """Raise `NotAllowed` unless this client was granted `action` on `name`, as it named the repository."""
-        if action not in self.actions or (self.scopes is not None and (name, action) not in self.scopes):
+        if not self.grants(action, name):
             raise NotAllowed(f"{action.value} is not allowed on {name}")
 
     def allows(self, action: Action, repository: Repository) -> bool:
@@ -64,6 +71,13 @@ class Rights:
         if action not in self.actions:
             return False
         return self.rules is None or self.rules.allow(self.user, action, full_name(repository))
+
+    @property
+    def oversees(self) -> bool:
+        """Tell whether this client is the administrator of everything: what no narrower rule takes from it."""
+        if self.scopes is not None or Action.ADMIN not in self.actions:
+            return False
+        return self.rules is None or self.rules.allow(self.user, Action.ADMIN, _EVERYTHING)
 
     def require_on(self, action: Action, repository: Repository, name: str) -> None:
         """Raise `NotAllowed` unless both hold: `require` of the name, `allows` of the repository it means."""

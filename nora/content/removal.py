@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from nora.access import Action, Rights
 from nora.content.chosen import is_hosted
+from nora.content.interfaces import Standing
 from nora.content.purge import Purge
 from nora.oci import MAX_MANIFEST_SIZE, Digest, Repository
 from nora.oci.errors import BlobUnknown, Denied, ManifestUnknown, NameUnknown
@@ -45,6 +46,7 @@ class HostedRemoval:
         index: Index,
         turns: Turns,
         immutable: ImmutableTags,
+        purge: Purge,
     ) -> None:
         self._routing = routing
         self._hosted = hosted
@@ -54,7 +56,7 @@ class HostedRemoval:
         self._index = index
         self._turns = turns
         self._immutable = immutable
-        self._purge = Purge(repositories, holdings, index)
+        self._purge = purge
 
     async def tag(self, target: Target, tag: str, rights: Rights) -> None:
         """Remove a tag; its manifest stays. Raises `ManifestUnknown`, `Denied` for an immutable one."""
@@ -120,6 +122,27 @@ class HostedRemoval:
             await self._repositories.unlink_blob(repository, digest)
 
         await self._alone(repository, remove)
+
+    async def everything(self, target: Target, rights: Rights) -> None:
+        """Purge all that is cached of a repository. Raises `NameUnknown`, `Denied` for a hosted one."""
+        repository, *others = await self._places(target, rights)
+        if repository.namespace == LOCAL:
+            raise Denied(
+                f"{target.name} is hosted here, and nothing could bring it back: delete its tags one by one",
+                {"name": target.name},
+            )
+        await self._purge.everything(target.name, [repository, *others])
+
+    def standing(self, target: Target, rights: Rights) -> Standing:
+        """Tell what a name stands for, and whether the client may remove from it, or purge it."""
+        route = self._routing.route(target.name, target.ns)
+        granted = rights.grants(Action.DELETE, target.name)
+        if is_hosted(route, self._hosted):
+            place = Repository(LOCAL, route.name)
+            return Standing(True, (place,), granted and rights.allows(Action.DELETE, place))
+        cached = tuple(place for place, _ in repositories_of(route.candidates))
+        purged = tuple(place for place in cached if rights.allows(Action.ADMIN, place))
+        return Standing(False, purged, granted and bool(purged))
 
     async def _alone(self, repository: Repository, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._turns.take(repository, work)

@@ -121,6 +121,17 @@ class Tags:
         await self._remember(route, tag, found, found.value)
         return Served(found.value, found.candidate.repository, Cached.MISS, found.candidate.upstream.name)
 
+    async def refresh(self, route: Route, tag: Tag) -> tuple[TagRecord, Served[Descriptor]]:
+        """Ask now what a cached tag names, however fresh it is; tells what was known of it before, too.
+
+        Raises `ManifestUnknown` for a tag that is not cached, `Forgotten`, and what the upstreams' outcomes come to.
+        """
+        _, known = await self._look(route, tag)
+        if known is None:
+            raise ManifestUnknown(f"no such tag of {route.name} is cached", {"reference": tag.name})
+        checking = self._checking.run((known.repository, tag.name), lambda: self._check(route, tag, known))
+        return known.record, await checking
+
     async def _look(self, route: Route, tag: Tag) -> tuple[tuple[Candidate, ...], _Known | None]:
         candidates, repository = await self._owners.order_of_tag(route, tag.name)
         if repository is None:

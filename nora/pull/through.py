@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Protocol
 
 from nora.access import Action, Rights
-from nora.oci import Digest, Reference, Tag
+from nora.oci import Descriptor, Digest, Reference, Tag
 from nora.oci.errors import ManifestUnknown
 from nora.pull.blobs import BlobPull
 from nora.pull.interfaces import Answer, Cached, Content, Served
 from nora.pull.manifests import Manifests
 from nora.pull.owners import Owners
 from nora.pull.tags import Tags
+from nora.storage.interfaces import TagRecord
 from nora.upstream.interfaces import Route, repositories_of
 
 
@@ -81,6 +82,10 @@ class PullThrough:
     async def describe_blob(self, route: Route, digest: Digest, rights: Rights) -> Served[int]:
         """HEAD of a blob."""
         return await self._blobs.describe(route, digest, rights)
+
+    async def refresh(self, route: Route, tag: Tag) -> tuple[TagRecord, Served[Descriptor]]:
+        """Ask the upstreams about a cached tag now; see `Tags.refresh`. Whether the client may is known already."""
+        return await self._tags.refresh(route, tag)
 
     def _observe(self, cached: Cached) -> None:
         if cached is Cached.STALE:

@@ -234,6 +234,9 @@ class Lists(Protocol):
     ) -> None:
         """Replace the stored index of what refers to `subject`. Raises `NoSpace`."""
 
+    async def remove(self, repository: Repository) -> bool:
+        """Forget all lists of a repository; False when there were none."""
+
 
 @attrs.frozen
 class Totals:

@@ -1,4 +1,4 @@
-"""The key of the store: 32 random bytes that tokens are signed with, made once and kept."""
+"""The key of the store: 32 random bytes that tokens and forms of pages are signed with, made once and kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_or_make(path: str, temporary: str) -> bytes:
     except StoreError:
         raise
     except OSError as error:
-        raise StoreError(path, f"the key of tokens cannot be used: {error.strerror}") from error
+        raise StoreError(path, f"the key of the store cannot be used: {error.strerror}") from error
 
 
 def _read(path: str) -> bytes:

@@ -49,7 +49,7 @@ class Layout:
         """The file that the one daemon of the store locks."""
         self.index = f"{self.root}/index.sqlite"
         self.token_key = f"{self.root}/token.key"
-        """The key that tokens are signed with."""
+        """The key that tokens, and forms of pages, are signed with."""
 
     def blob(self, digest: Digest) -> str:
         """Tell where the published blob is."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import stat
 from typing import Any
 
@@ -18,7 +19,7 @@ from nora.oci.listing import MAX_REFERRERS_SIZE, MAX_TAGS_SIZE, TagList
 from nora.storage import durable
 from nora.storage.interfaces import Disk, ListedReferrers, ListedTags, ListSource
 from nora.storage.layout import Layout
-from nora.storage.repositories import list_key
+from nora.storage.repositories import list_key, lists_key
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _MAX_HEAD = 2048
@@ -50,6 +51,10 @@ class DiskLists:
     ) -> None:
         """Replace the stored index of what refers to `subject`."""
         await self._write(repository, subject, body, source)
+
+    async def remove(self, repository: Repository) -> bool:
+        """Forget all lists of a repository; False when there were none."""
+        return await self._disk.run(_remove, self._layout.record(lists_key(repository)))
 
     def _path(self, repository: Repository, subject: Digest | None) -> str:
         return self._layout.record(list_key(repository, subject))
@@ -85,6 +90,14 @@ def _read(path: str, limit: int) -> tuple[ListSource, bytes] | None:
         source, size = _head(file.readline(_MAX_HEAD))
         body = file.read()
     return None if source is None or len(body) != size else (source, body)
+
+
+def _remove(path: str) -> bool:
+    """Remove the folder at `path` with all that is in it; what another process makes meanwhile may stay."""
+    if not os.path.isdir(path) or os.path.islink(path):
+        return False
+    shutil.rmtree(path, ignore_errors=True)
+    return True
 
 
 def _head(line: bytes) -> tuple[ListSource | None, int]:

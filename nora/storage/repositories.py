@@ -38,10 +38,20 @@ def blob_key(repository: Repository, digest: Digest) -> str:
     return f"{_root(repository)}/_blobs/{digest.algorithm}/{digest.hex}"
 
 
+def blobs_keys(repository: Repository) -> tuple[str, ...]:
+    """Give what the keys of the rights to read a repository's blobs begin with, one for each algorithm."""
+    return tuple(f"{_root(repository)}/_blobs/{algorithm}" for algorithm in ALGORITHMS)
+
+
+def lists_key(repository: Repository) -> str:
+    """Give what the places of a repository's lists begin with."""
+    return f"{_root(repository)}/_lists"
+
+
 def list_key(repository: Repository, subject: Digest | None) -> str:
     """Give the place of the list of a repository's tags, or of what refers to `subject`."""
     what = "tags" if subject is None else f"referrers/{subject.algorithm}/{subject.hex}"
-    return f"{_root(repository)}/_lists/{what}"
+    return f"{lists_key(repository)}/{what}"
 
 
 def tags_key(repository: Repository) -> str:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from nora.access import ANONYMOUS, Action, Rights, Rules
 from nora.oci.errors import Denied, NoraError, NotAllowed
-from nora.web import challenges
+from nora.web import challenges, origins
 from nora.web.requests import RegistryRequest
 from nora.web.visitors import visitor
 
@@ -89,5 +89,6 @@ class LoopbackDoor:
         )
 
     def _is_local(self, request: RegistryRequest) -> bool:
-        """Tell whether a program on this machine asks: a page in its browser would send `Origin`."""
-        return visitor(request).local and not request.requestHeaders.hasHeader(b"Origin")
+        """Tell whether a program on this machine asks, or our own page in its browser; others send their `Origin`."""
+        seen = visitor(request)
+        return seen.local and origins.is_at(request, seen)

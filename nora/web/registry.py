@@ -26,7 +26,7 @@ from werkzeug.routing import BaseConverter
 
 from nora.access import Rights
 from nora.concurrency import Background
-from nora.content.interfaces import Catalog, Removal
+from nora.content.interfaces import Administration, Catalog, Removal
 from nora.oci import Digest, Reference, check_name, parse_reference
 from nora.oci.errors import InvalidName, NoraError, Unavailable, Unsupported
 from nora.oci.reference import NAME_PATTERN
@@ -72,6 +72,7 @@ class Backend:
     discovery: Discovery
     push: Push
     removal: Removal
+    administration: Administration
     catalog: Catalog
     doorkeeper: Doorkeeper = attrs.field(factory=OpenDoor)
 

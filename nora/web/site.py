@@ -18,10 +18,14 @@ from nora.web.forwarded import Trusted
 from nora.web.guarded import GuardedDoor
 from nora.web.hot import Hot
 from nora.web.pages import Health, HealthPage, MetricsPage, ReadyPage, Root
+from nora.web.patience import Patience
 from nora.web.registry import Backend, Registry
 from nora.web.requests import RegistryRequest
 from nora.web.tokens import TokenPage, WithTokens
 from nora.web.ui import Sources, UiSite
+from nora.web.ui.actions import Actions
+from nora.web.ui.seals import Seals
+from nora.web.uploads import Unbroken
 
 
 @attrs.frozen(kw_only=True)
@@ -63,18 +67,26 @@ def build_site(
     is prepared; `soon` is as in `Hot`. `ui` is what the pages under `/ui` and `/api` tell; without it there are none.
     """
     limits = limits or Limits()
+    background = Background() if background is None else background
     registry = Registry(
         backend,
         clock,
         metrics,
         instance,
-        Background() if background is None else background,
+        background,
         answer_timeout=limits.answer_timeout,
         stall_timeout=limits.stall_timeout,
     )
     root = Root(None if ui is None else b"/ui/")
     if ui is not None:
-        pages = UiSite(ui, lambda: backend.doorkeeper)
+        actions = Actions(
+            lambda: backend.administration,
+            Unbroken(background),
+            Patience(clock, limits.answer_timeout),
+            Seals(ui.key, ui.now),
+            ui.public_url,
+        )
+        pages = UiSite(ui, lambda: backend.doorkeeper, actions)
         root.putChild(b"ui", pages.pages())
         root.putChild(b"api", pages.api())
     tokens = TokenPage(lambda: backend.doorkeeper if isinstance(backend.doorkeeper, GuardedDoor) else None)

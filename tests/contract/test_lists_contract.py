@@ -34,6 +34,21 @@ class ListsContract(_Base):
 
     lists: Lists
 
+    def test_remove(self) -> None:
+        """All lists of a repository go, once, and those of one with a longer name stay."""
+        for place in (APP, NESTED):
+            self.successResultOf(self.lists.put_tags(place, TAGS, SOURCE))
+            for subject in (SUBJECT, LONG):
+                self.successResultOf(self.lists.put_referrers(place, subject, NO_REFERRERS, SOURCE))
+        self.assertTrue(self.successResultOf(self.lists.remove(APP)))
+        self.assertIsNone(self.successResultOf(self.lists.tags(APP, b"", 10)))
+        self.assertIsNone(self.successResultOf(self.lists.referrers(APP, SUBJECT)))
+        self.assertFalse(self.successResultOf(self.lists.remove(APP)))
+        self.assertIsNotNone(self.successResultOf(self.lists.tags(NESTED, b"", 10)))
+        self.assertIsNotNone(self.successResultOf(self.lists.referrers(NESTED, LONG)))
+        self.successResultOf(self.lists.put_tags(APP, TAGS, SOURCE))
+        self.assertTrue(self.successResultOf(self.lists.remove(APP)))
+
     def test_absent(self) -> None:
         """What was never stored is None."""
         self.assertIsNone(self.successResultOf(self.lists.tags(APP, b"", 10)))

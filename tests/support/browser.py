@@ -11,6 +11,7 @@ from typing import Any
 from selenium.webdriver import Chrome
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
 from tests.support.programs import environment, find
@@ -48,6 +49,10 @@ class Browser:
     def click(self, selector: str) -> None:
         """Click as a person does, which browsers ask for before they let a page copy."""
         self.driver.find_element(By.CSS_SELECTOR, selector).click()
+
+    def press(self, key: str) -> None:
+        """Press a key, wherever the focus is."""
+        ActionChains(self.driver).send_keys(key).perform()
 
     def run(self, script: str, *arguments: object) -> Any:
         """Run a script in the page, and give what it returns."""

@@ -13,6 +13,7 @@ from nora.concurrency import Background
 from nora.content.catalog import IndexedCatalog
 from nora.content.chosen import ChosenDiscovery, ChosenPull
 from nora.content.hosted import HostedDiscovery, HostedPull
+from nora.content.purge import Purge
 from nora.content.removal import HostedRemoval
 from nora.oci import Digest, Reference, Repository, parse_reference
 from nora.oci.errors import Denied
@@ -27,7 +28,9 @@ from nora.push.turns import Turns
 from nora.storage.blobs import DiskBlobs
 from nora.storage.holdings import Holdings
 from nora.storage.interfaces import Disk, Hosted, Index
+from nora.storage.inventory import Inventory
 from nora.storage.layout import Layout
+from nora.storage.lists import DiskLists
 from nora.storage.locks import DiskLocks
 from nora.storage.names import RecordedNames
 from nora.storage.records import DiskRecords
@@ -131,6 +134,13 @@ class Hosting:
             self.index,
             self.turns,
             rules,
+            Purge(
+                self.repositories,
+                self.holdings,
+                Inventory(self.records),
+                DiskLists(self.layout, self.disk),
+                self.index,
+            ),
         )
         self.privacy = Everybodys()
         self.catalog = IndexedCatalog(self.index, self.privacy)

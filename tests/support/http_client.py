@@ -77,10 +77,11 @@ class RawClient(Protocol):
             await self._changed.wait()
         return self.lost
 
-    def request(self, method: str, path: str, *headers: str, version: str = "1.1") -> None:
-        """Send a request."""
-        lines = [f"{method} {path} HTTP/{version}", "Host: nora.example", *headers, "", ""]
-        self.transport.write("\r\n".join(lines).encode("latin-1"))
+    def request(self, method: str, path: str, *headers: str, version: str = "1.1", body: bytes = b"") -> None:
+        """Send a request; a `body` brings its length."""
+        length = [f"Content-Length: {len(body)}"] if body else []
+        lines = [f"{method} {path} HTTP/{version}", "Host: nora.example", *headers, *length, "", ""]
+        self.transport.write("\r\n".join(lines).encode("latin-1") + body)
 
     async def head(self) -> Reply:
         """Wait for the headers of an answer, and take them alone."""
@@ -101,9 +102,11 @@ class RawClient(Protocol):
         data, self.received = self.received[:length], self.received[length:]
         return attrs.evolve(told, body=data)
 
-    async def ask(self, method: str, path: str, *headers: str, version: str = "1.1") -> Reply:
+    async def ask(
+        self, method: str, path: str, *headers: str, version: str = "1.1", body: bytes = b""
+    ) -> Reply:
         """Send a request and wait for its answer."""
-        self.request(method, path, *headers, version=version)
+        self.request(method, path, *headers, version=version, body=body)
         return await self.reply(body=method != "HEAD")
 
 

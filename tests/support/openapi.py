@@ -22,8 +22,18 @@ class Description:
         """The paths that it describes."""
         return list(self._document["paths"])
 
-    def check(self, path: str, status: int, content_type: str, told: object) -> None:
-        """Raise unless `told` is what a GET of `path` may be answered with."""
-        answers = self._document["paths"][path]["get"]["responses"]
+    @property
+    def read(self) -> list[str]:
+        """Those of the paths that are read by GET."""
+        return [path for path, methods in self._document["paths"].items() if "get" in methods]
+
+    def check_request(self, path: str, told: object) -> None:
+        """Raise unless `told` is what a POST of `path` may bring."""
+        body = self._document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        Draft202012Validator({**body["schema"], "components": self._components}).validate(told)
+
+    def check(self, path: str, status: int, content_type: str, told: object, method: str = "get") -> None:
+        """Raise unless `told` is what a GET of `path`, or another method, may be answered with."""
+        answers = self._document["paths"][path][method]["responses"]
         schema = answers[str(status)]["content"][content_type]["schema"]
         Draft202012Validator({**schema, "components": self._components}).validate(told)

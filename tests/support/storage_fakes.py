@@ -241,6 +241,13 @@ class MemoryLists:
         list_key(repository, subject)
         self.indexes[repository, subject] = ListedReferrers(body, source)
 
+    async def remove(self, repository: Repository) -> bool:
+        """Forget the lists."""
+        list_key(repository, None)
+        indexes = [key for key in self.indexes if key[0] == repository]
+        gone = [self.indexes.pop(key) for key in indexes]
+        return self.tag_lists.pop(repository, None) is not None or bool(gone)
+
 
 class MemoryBlobs:
     """Blobs in memory. An open one is an anonymous file, so that its descriptor can be read and sent."""

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from nora.storage.interfaces import Space, Totals
 from nora.telemetry import Sums
+from nora.telemetry.tail import AuditTail
 from nora.web import RegistrySite, build_site, health
 from nora.web.ui import Sources
+from tests.support.doors import Threads
 from tests.support.web_site import SiteTestCase
 
 NOW = 1_700_000_000.0
@@ -51,6 +54,8 @@ class UiTestCase(SiteTestCase):
         self.sums: dict[int, list[tuple[int, Sums]]] = {}
         self.public_url: str | None = None
         self.defect: Exception | None = None
+        self.log = Path(self.mktemp())
+        self.log.write_bytes(b"")
         return build_site(
             clock=self.clock,
             backend=self.backend,
@@ -64,6 +69,8 @@ class UiTestCase(SiteTestCase):
                 history=self._history,
                 exchanges=self.metrics.exchanges,
                 public_url=lambda: self.public_url,
+                key=lambda: b"k" * 32,
+                audit=AuditTail(str(self.log), Threads()),
                 now=lambda: NOW,
             ),
         )

@@ -14,6 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from nora.telemetry import AuditEvent, Metrics, Repeated
 from nora.web import Backend, Limits, RegistrySite, build_site
+from tests.support.fake_administration import FakeAdministration
 from tests.support.http_client import RawClient, Reply, connect
 from tests.support.pull_fakes import FakeDiscovery, FakePull, FakeRouting
 from tests.support.push_fakes import FakeContents, FakePush
@@ -54,8 +55,15 @@ class SiteTestCase(TestCase):
         self.routing = FakeRouting()
         self.push = FakePush()
         self.contents = FakeContents(self.push)
+        self.administration = FakeAdministration()
         self.backend = Backend(
-            self.routing, self.pull, self.discovery, self.push, self.contents, self.contents
+            self.routing,
+            self.pull,
+            self.discovery,
+            self.push,
+            self.contents,
+            self.administration,
+            self.contents,
         )
         self.events = Events()
         self.collector = CollectorRegistry()
@@ -102,10 +110,12 @@ class SiteTestCase(TestCase):
         self.clients.append(client)
         return client
 
-    async def ask(self, method: str, path: str, *headers: str, version: str = "1.1") -> Reply:
+    async def ask(
+        self, method: str, path: str, *headers: str, version: str = "1.1", body: bytes = b""
+    ) -> Reply:
         """Ask on a connection of its own."""
         client = await self.client()
-        return await client.ask(method, path, *headers, version=version)
+        return await client.ask(method, path, *headers, version=version, body=body)
 
     async def eventually(self, condition: Callable[[], bool]) -> None:
         """Wait until `condition`, turn by turn of the reactor; the test's timeout bounds it."""

@@ -9,9 +9,18 @@ from pathlib import Path
 
 import attrs
 
-from nora.config import AccessConfig, AuthConfig, Config, RuleConfig, Secret, TokenConfig, UpstreamConfig
+from nora.config import (
+    AccessConfig,
+    AuthConfig,
+    Config,
+    RuleConfig,
+    Secret,
+    TokenConfig,
+    UpstreamConfig,
+)
 from nora.config.kinds import Refused
 from nora.config.texts import TokenText
+from nora.config.values import UiConfig
 from nora.process import CannotReload, CannotStart
 from tests.support.daemon_case import DaemonCase, reactor
 from tests.support.doors import PASSWORD, TOKEN, basic, write_users
@@ -65,7 +74,8 @@ class EntranceTests(DaemonCase):
         await daemon.stop(0.1)
 
     async def test_no_auth_no_key(self) -> None:
-        """While nobody can log in there is no key, and no 401."""
+        """While nobody can log in, and there are no pages whose forms need one, there is no key, and no 401."""
+        self.config = attrs.evolve(self.config, ui=UiConfig(enabled=False))
         daemon = await self.running()
         self.assertEqual((await self.ask("/v2/")).status, 200)
         self.assertFalse(self.key.exists())

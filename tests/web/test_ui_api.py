@@ -29,10 +29,16 @@ class ApiTests(UiTestCase):
         """The description describes each endpoint, and nothing that is not there."""
         description = Description(json.loads((await self.ask("GET", "/api/v1/openapi.json")).body))
         self.assertEqual(
-            set(description.paths), {"/dashboard", "/history", "/upstreams", "/client", "/openapi.json"}
+            set(description.paths),
+            {
+                *("/dashboard", "/history", "/upstreams", "/client", "/openapi.json", "/activity"),
+                *("/purge", "/refresh", "/delete"),
+            },
         )
-        for path in description.paths:
-            await self.tell(path)
+        for path in description.read:
+            await self.tell(path, 403 if path == "/activity" else 200)
+        for path in set(description.paths) - set(description.read):
+            self.assertEqual((await self.ask("GET", f"/api/v1{path}")).headers["allow"], "POST")
 
     async def test_dashboard(self) -> None:
         """Sums, shares and sizes of each period, and how the server is."""

@@ -1,14 +1,15 @@
 """Endpoints: how a request for a page or for JSON is let in, answered and refused.
 
 The door is the registry's own. While `[auth]` is on it tells browsers to ask for user and password by Basic: what
-they remember holds for pages and API alike, and there is no session. No request here changes anything, so that another
-site gains nothing by making a browser send one.
+they remember holds for pages and API alike, and there is no session. A browser sends that whoever makes it ask, so what
+changes something takes a POST that no other site's page can send (`nora.web.ui.actions`).
 """
 
 # Twisted's HTTP classes have no annotations on their methods.
 # mypy: disallow-untyped-calls=False
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from nora.web import challenges, errors
 from nora.web.doorkeeper import Doorkeeper
 from nora.web.guarded import GuardedDoor
 from nora.web.requests import RegistryRequest
+from nora.web.ui.rendering import viewer
 
 HTML = b"text/html; charset=utf-8"
 JSON = b"application/json"
@@ -42,7 +44,7 @@ _HEADERS = (
     (b"Content-Security-Policy", POLICY),
     (b"X-Content-Type-Options", b"nosniff"),
     (b"X-Frame-Options", b"DENY"),
-    (b"Referrer-Policy", b"no-referrer"),
+    (b"Referrer-Policy", b"same-origin"),
     (b"Cross-Origin-Opener-Policy", b"same-origin"),
     (b"Cross-Origin-Resource-Policy", b"same-origin"),
 )
@@ -58,19 +60,39 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ((b"Cache-Control", b"no-store"),)
 
 
+Answering = Callable[[RegistryRequest], Awaitable[Answer]]
+
+
 @attrs.frozen
 class Endpoint:
     """What is at one path. `public`: it is shown without a login wherever anonymous clients may pull."""
 
-    give: Callable[[RegistryRequest], Awaitable[Answer]]
+    give: Answering | None
+    """Answers a GET."""
     public: bool = False
     free: bool = False
     """It is shown to everybody, as the style sheet is."""
+    take: Answering | None = None
+    """Answers a POST, which may change something; it sees to it itself that no other site made a browser send it."""
+
+    def answering(self, request: RegistryRequest) -> Answering:
+        """Tell what answers the request, and what of a method the endpoint allows. Raises `Unsupported`."""
+        offered = {b"GET, HEAD": self.give, b"POST": self.take}
+        request.allow = b", ".join(methods for methods, answer in offered.items() if answer is not None)
+        answer = self.take if request.method == b"POST" else self.give
+        if answer is None or request.method not in request.allow.split(b", "):
+            raise Unsupported(f"this page takes {request.allow.decode('ascii')}")
+        return answer
+
+
+def as_json(facts: Mapping[str, object]) -> Answer:
+    """Answer with facts, as the API does."""
+    return Answer(json.dumps(facts, separators=(",", ":")).encode("ascii") + b"\n", JSON)
 
 
 def plain(request: RegistryRequest, error: BaseException) -> Answer:
     """Refuse as the registry does: in JSON."""
-    told = errors.tell(error)
+    told = errors.tell(error, allow=request.allow)
     kept = tuple(
         (name, value) for name, value in told.headers if name not in (b"Content-Type", b"Content-Length")
     )
@@ -105,14 +127,14 @@ class Endpoints(Resource):
         return NOT_DONE_YET
 
     async def _answer(self, request: RegistryRequest) -> Answer:
-        if request.method not in (b"GET", b"HEAD"):
-            raise Unsupported("this page takes GET and HEAD")
         endpoint = self._endpoints.get(tuple(request.postpath or ()))
         if endpoint is None:
             raise errors.NotOffered("there is nothing at this path")
+        answering = endpoint.answering(request)
         if not endpoint.free:
             await self._admit(request, endpoint)
-        return await endpoint.give(request)
+            viewer.set(request.rights)
+        return await answering(request)
 
     async def _admit(self, request: RegistryRequest, endpoint: Endpoint) -> None:
         doorkeeper = self._doorkeeper()
@@ -122,6 +144,7 @@ class Endpoints(Resource):
             raise challenges.basic(error.message) from None
         if rights.user is None and isinstance(doorkeeper, GuardedDoor) and not endpoint.public:
             raise challenges.basic("log in to see this")
+        request.rights = rights
 
     def _failed(self, failure: Failure, request: RegistryRequest) -> Answer:
         error = failure.value or RuntimeError()

@@ -14,6 +14,7 @@ import attrs
 import nora
 from nora.telemetry import Exchanges, Sums
 from nora.telemetry.sums import HOUR, MINUTE
+from nora.telemetry.tail import AuditTail
 from nora.web import challenges
 from nora.web.pages import Health
 from nora.web.requests import RegistryRequest
@@ -35,6 +36,10 @@ class Sources:
     history: History
     exchanges: Exchanges
     public_url: Callable[[], str | None]
+    key: Callable[[], bytes]
+    """The store's key: all its processes have the same."""
+    audit: AuditTail | None = None
+    """The audit log; None where none is written."""
     now: Callable[[], float] = time.time
     """Seconds since the epoch."""
 

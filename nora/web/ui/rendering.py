@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,6 +15,7 @@ import attrs
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import nora
+from nora.access import ANONYMOUS, Rights
 from nora.web.ui import words
 
 _HERE = Path(__file__).resolve().parent
@@ -22,6 +24,10 @@ _TYPES = {
     ".js": b"text/javascript; charset=utf-8",
     ".svg": b"image/svg+xml",
 }
+
+
+viewer: ContextVar[Rights] = ContextVar("viewer", default=ANONYMOUS)
+"""Who looks at the page that is being made. What a page offers to some alone, it asks here."""
 
 
 @attrs.frozen
@@ -51,6 +57,7 @@ class Templates:
         ):
             environment.filters[each.__name__] = each
         environment.globals["version"] = nora.__version__
+        environment.globals["viewer"] = viewer.get
         self._environment = environment
 
     def fill(self, name: str, **facts: object) -> bytes:

@@ -10,24 +10,32 @@ from nora.web import asked, errors, ranges
 from nora.web.doorkeeper import Doorkeeper
 from nora.web.requests import RegistryRequest
 from nora.web.ui import charts
-from nora.web.ui.endpoints import HTML, JSON, Answer, Endpoint, Endpoints
+from nora.web.ui.actions import Actions
+from nora.web.ui.activity import Activity
+from nora.web.ui.administered import Administered
+from nora.web.ui.endpoints import HTML, JSON, Answer, Endpoint, Endpoints, as_json
 from nora.web.ui.facts import Facts, Sources, Telling
 from nora.web.ui.periods import PERIODS, Period
 from nora.web.ui.rendering import StaticFile, Templates, openapi, static_files
 
 _TITLES = {
+    400: "This has no meaning",
     401: "A login is needed",
+    403: "This is not allowed",
     404: "There is nothing here",
     405: "That cannot be done here",
     429: "Too many logins failed",
+    502: "No upstream answers",
+    504: "This takes longer",
 }
 
 
 class UiSite:
     """Makes the resources of `/ui` and `/api`. `doorkeeper` gives the door that stands now."""
 
-    def __init__(self, sources: Sources, doorkeeper: Callable[[], Doorkeeper]) -> None:
+    def __init__(self, sources: Sources, doorkeeper: Callable[[], Doorkeeper], actions: Actions) -> None:
         self._telling = Telling(sources)
+        self._administered = Administered(actions, Activity(sources.audit), self._page)
         self._templates = Templates()
         self._doorkeeper = doorkeeper
         self._openapi = openapi()
@@ -39,6 +47,7 @@ class UiSite:
             (b"",): Endpoint(self._dashboard),
             (b"upstreams",): Endpoint(self._upstreams),
             (b"client",): Endpoint(self._client, public=True),
+            **self._administered.pages(),
         }
         for name, file in static_files().items():
             endpoints[b"static", name] = Endpoint(_sender(file), free=True)
@@ -52,6 +61,7 @@ class UiSite:
             (b"v1", b"history"): Endpoint(self._api_history),
             (b"v1", b"upstreams"): Endpoint(self._api_upstreams),
             (b"v1", b"client"): Endpoint(self._api_client, public=True),
+            **self._administered.api(),
         }
         return Endpoints(endpoints, self._doorkeeper)
 
@@ -80,7 +90,7 @@ class UiSite:
         return Answer(self._templates.fill(name, here=name, **facts, **more), HTML)
 
     def _refuse(self, request: RegistryRequest, error: BaseException) -> Answer:
-        told = errors.tell(error)
+        told = errors.tell(error, allow=request.allow)
         message = json.loads(told.body)["errors"][0]["message"]
         title = _TITLES.get(told.status, "This did not work")
         body = self._templates.fill("error", here="", status=told.status, title=title, message=message)
@@ -92,16 +102,16 @@ class UiSite:
 
     async def _api_dashboard(self, request: RegistryRequest) -> Answer:
         everything = await self._telling.series(*PERIODS.values())
-        return _json(await self._telling.dashboard(everything))
+        return as_json(await self._telling.dashboard(everything))
 
     async def _api_history(self, request: RegistryRequest) -> Answer:
-        return _json(await self._telling.history(_period(request)))
+        return as_json(await self._telling.history(_period(request)))
 
     async def _api_upstreams(self, request: RegistryRequest) -> Answer:
-        return _json(await self._telling.upstreams())
+        return as_json(await self._telling.upstreams())
 
     async def _api_client(self, request: RegistryRequest) -> Answer:
-        return _json(await self._telling.client(request))
+        return as_json(await self._telling.client(request))
 
 
 async def _home(request: RegistryRequest) -> Answer:
@@ -126,7 +136,3 @@ def _period(request: RegistryRequest) -> Period:
         return PERIODS[told[:16].decode("latin-1")]
     except KeyError:
         raise InvalidRequest(f"period must be one of {', '.join(PERIODS)}") from None
-
-
-def _json(facts: Facts) -> Answer:
-    return Answer(json.dumps(facts, separators=(",", ":")).encode("ascii") + b"\n", JSON)

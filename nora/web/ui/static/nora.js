@@ -11,8 +11,8 @@ async function renew() {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const old of document.querySelectorAll("[data-live]")) {
       const one = fresh.getElementById(old.id);
-      // What is being pointed at or is selected stays as it is.
-      if (one && one.innerHTML !== old.innerHTML && !old.querySelector(".step:hover") && !holdsSelection(old)) {
+      // What is being pointed at, is selected or has the focus stays as it is.
+      if (one && one.innerHTML !== old.innerHTML && !old.querySelector(".step:hover") && !isHeld(old)) {
         old.replaceChildren(...one.childNodes);
       }
     }
@@ -22,9 +22,9 @@ async function renew() {
   }
 }
 
-function holdsSelection(part) {
+function isHeld(part) {
   const selection = getSelection();
-  return !selection.isCollapsed && part.contains(selection.anchorNode);
+  return part.contains(document.activeElement) || (!selection.isCollapsed && part.contains(selection.anchorNode));
 }
 
 let timer;
