@@ -7,7 +7,7 @@ from typing import Protocol
 import attrs
 
 from nora.access import Rights
-from nora.oci import Digest
+from nora.oci import Digest, Repository
 from nora.push.interfaces import Target
 
 
@@ -24,6 +24,9 @@ class Catalog(Protocol):
 
     async def repositories(self, last: str, limit: int, rights: Rights) -> CatalogPage:
         """List up to `limit` repositories after `last` that the client may pull, by their full names."""
+
+    async def shows(self, repository: Repository, rights: Rights) -> bool:
+        """Tell whether the client may know of `repository`, from what is recorded alone."""
 
 
 class Removal(Protocol):

@@ -8,10 +8,13 @@ from typing import Any
 
 import attrs
 
+from nora.access import Action, Rights
+from nora.oci import Repository
 from nora.storage.interfaces import Space, Totals
 from nora.telemetry import Sums
 from nora.web import RegistrySite, build_site, health
-from nora.web.ui import Sources
+from nora.web.happening import Happening
+from nora.web.ui import NowSources, Sources
 from tests.support.web_site import SiteTestCase
 
 NOW = 1_700_000_000.0
@@ -42,7 +45,10 @@ def upstream(**told: object) -> dict[str, object]:
 
 
 class UiTestCase(SiteTestCase):
-    """A test with pages: `self.upstreams`, `self.warnings`, `self.sums`, `self.public_url`."""
+    """A test with pages: `self.upstreams`, `self.warnings`, `self.sums`, `self.public_url`, `self.happening`.
+
+    What is in `self.hidden` is private; `self.looks` counts how often anybody looked at what happens.
+    """
 
     def build(self) -> RegistrySite:
         """Build the site."""
@@ -51,6 +57,9 @@ class UiTestCase(SiteTestCase):
         self.sums: dict[int, list[tuple[int, Sums]]] = {}
         self.public_url: str | None = None
         self.defect: Exception | None = None
+        self.happening = Happening((), (), ())
+        self.hidden: set[Repository] = set()
+        self.looks = 0
         return build_site(
             clock=self.clock,
             backend=self.backend,
@@ -64,9 +73,19 @@ class UiTestCase(SiteTestCase):
                 history=self._history,
                 exchanges=self.metrics.exchanges,
                 public_url=lambda: self.public_url,
+                happening=NowSources(look=self._look, shows=self._shows, now=lambda: NOW),
                 now=lambda: NOW,
             ),
         )
+
+    async def _look(self) -> Happening:
+        self.looks += 1
+        if self.defect is not None:
+            raise self.defect
+        return self.happening
+
+    async def _shows(self, repository: Repository, rights: Rights) -> bool:
+        return rights.allows(Action.PULL, repository) and repository not in self.hidden
 
     async def _told(self) -> Mapping[str, object]:
         if self.defect is not None:

@@ -29,8 +29,10 @@ class ApiTests(UiTestCase):
         """The description describes each endpoint, and nothing that is not there."""
         description = Description(json.loads((await self.ask("GET", "/api/v1/openapi.json")).body))
         self.assertEqual(
-            set(description.paths), {"/dashboard", "/history", "/upstreams", "/client", "/openapi.json"}
+            set(description.paths),
+            {"/dashboard", "/history", "/now", "/upstreams", "/client", "/openapi.json"},
         )
+        self.assertEqual(description.streams, ["/now/events"])
         for path in description.paths:
             await self.tell(path)
 

@@ -26,6 +26,7 @@ from nora.web.requests import RegistryRequest
 
 HTML = b"text/html; charset=utf-8"
 JSON = b"application/json"
+EVENTS = b"text/event-stream"
 POLICY = b"; ".join(
     (
         *(
@@ -56,6 +57,8 @@ class Answer:
     content_type: bytes
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ((b"Cache-Control", b"no-store"),)
+    begin: Callable[[RegistryRequest], None] | None = None
+    """Sends a body that comes bit by bit, in the place of `body`."""
 
 
 @attrs.frozen
@@ -122,6 +125,7 @@ class Endpoints(Resource):
             raise challenges.basic(error.message) from None
         if rights.user is None and isinstance(doorkeeper, GuardedDoor) and not endpoint.public:
             raise challenges.basic("log in to see this")
+        request.rights = rights
 
     def _failed(self, failure: Failure, request: RegistryRequest) -> Answer:
         error = failure.value or RuntimeError()
@@ -136,6 +140,9 @@ class Endpoints(Resource):
         request.setHeader(b"Content-Type", answer.content_type)
         for name, value in (*_HEADERS, *answer.headers):
             request.setHeader(name, value)
+        if answer.begin is not None and request.method != b"HEAD":
+            answer.begin(request)
+            return
         if answer.status != 304:
             request.setHeader(b"Content-Length", b"%d" % len(answer.body))
         request.write(b"" if request.method == b"HEAD" else answer.body)

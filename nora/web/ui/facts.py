@@ -18,6 +18,7 @@ from nora.web import challenges
 from nora.web.pages import Health
 from nora.web.requests import RegistryRequest
 from nora.web.ui import words
+from nora.web.ui.now import NowSources
 from nora.web.ui.periods import Period, Series, hit_rate
 from nora.web.ui.snippets import Server, snippets
 from nora.web.visitors import visitor
@@ -35,6 +36,7 @@ class Sources:
     history: History
     exchanges: Exchanges
     public_url: Callable[[], str | None]
+    happening: NowSources
     now: Callable[[], float] = time.time
     """Seconds since the epoch."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -296,7 +297,7 @@ class LinkTests(SynchronousTestCase):
         self.sent = StringTransport()
         self.parent.makeConnection(self.sent)
         self.crew = Crew(Place(1, 2))
-        self.link = ParentLink("old", lambda: self.calls.append("stop"))
+        self.link = ParentLink("old", lambda: self.calls.append("stop"), Clock())
         self.answered = StringTransport()
         self.link.wire.makeConnection(self.answered)
         self.application = FakeApplication()
@@ -367,7 +368,7 @@ class LinkTests(SynchronousTestCase):
         def stopped() -> None:
             raise ReactorNotRunning
 
-        link = ParentLink("old", stopped)
+        link = ParentLink("old", stopped, Clock())
         link.drive(self.application, lambda: None)
         link.wire.makeConnection(StringTransport())
         self.parent.say("stop")
