@@ -72,6 +72,7 @@ class Streams:
         """Begin a stream; there is room."""
         self._streams.append(stream)
         stream.begin(self._ended)
+        stream.check()
         self._schedule()
 
     def _ended(self, stream: Stream) -> None:
@@ -100,7 +101,8 @@ class Streams:
             await stream.show(happening)
 
     def _failed(self, failure: Failure) -> None:
-        self._log.failure("what happens now cannot be told", failure)
+        if self._streams:  # else this server stops
+            self._log.failure("what happens now cannot be told", failure)
         for stream in list(self._streams):
             stream.end()
 
@@ -150,7 +152,7 @@ class Stream:
         now = self._clock.seconds()
         if self._full_since is not None and now - self._full_since >= TAKES:
             self._request.abort()
-        elif now - self._began >= LIFE or not self._stays():
+        elif now - self._began >= LIFE or self._request.site.draining or not self._stays():
             self.end()
 
     async def show(self, happening: Happening) -> None:

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from nora.process.neighbours import PATIENCE, WORDS, Answers, Neighbours, pass_on
+from tests.unit.process.test_supervisor import SupervisorCase
 
 
 class FakeMember:
@@ -95,3 +96,20 @@ class NeighboursTests(SynchronousTestCase):
             expected = set() if number == deaf else others
             self.assertEqual(set(self.successResultOf(answers).told), expected)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class ParentTests(SupervisorCase):
+    """The parent between them."""
+
+    def test_passes_on(self) -> None:
+        """What a worker asks the others reaches those that serve, and their answer comes back to it."""
+        self.start()
+        first, second = self.running()
+        first.say_to_parent("ask", 7)
+        self.assertEqual(first.told[-1], ("asked", (7, [2])))
+        self.assertEqual(second.told[-1], ("tell", (1, 7)))
+        second.say_to_parent("told", (1, 7, b"it goes"))
+        self.assertEqual(first.told[-1], ("told", (7, 2, b"it goes")))
+        second.end()
+        first.say_to_parent("ask", 8)
+        self.assertEqual(first.told[-1], ("asked", (8, [])))

@@ -340,6 +340,13 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(self.calls, ["reopen", "stop"])
         self.assertEqual(self.application.calls, ["hurry"])
 
+    def test_question(self) -> None:
+        """What another worker asks by way of the parent is answered that way."""
+        self.drive()
+        self.link.neighbours.answer = lambda: b"it goes"
+        self.hear("tell", (2, 7))
+        self.assertEqual(self.said, [("told", (2, 7, b"it goes"))])
+
     def test_told(self) -> None:
         """What the service tells goes to the parent, as far as that does not know it."""
         self.link.status("cannot start: x")
