@@ -24,10 +24,8 @@ _STORED = frozenset({"hit", "stale", "quota"})
 
 
 class Given(NamedTuple):
-    """One answer with content, or to the HEAD of a manifest. Times are in seconds since the epoch."""
+    """What was given by an answer with content, or to the HEAD of a manifest."""
 
-    began: float
-    ended: float
     client: str
     user: str | None
     namespace: str
@@ -43,7 +41,9 @@ class Given(NamedTuple):
     aborted: bool
 
 
-Recent = deque[Given]
+Entry = tuple[float, float, Given]
+"""When a request began, in seconds since the epoch; how many seconds its answer took; and what was given."""
+Recent = deque[Entry]
 
 
 def make_ring() -> Recent:
@@ -74,32 +74,32 @@ class Pull:
 class _Open:
     """A pull as it is put together."""
 
-    def __init__(self, first: Given) -> None:
+    def __init__(self, began: float, first: Given) -> None:
+        self.began = self.ended = began
         self.first = first
-        self.ended = first.ended
         self.hit = True
         self.sent = 0
         self.aborted = False
-        self.given = False
-        """Something but heads was given: it counts."""
+        self.counts = False
+        """Something but heads was given."""
         self.manifest = ""
         """The manifest that was asked for last by its digest."""
 
-    def takes(self, given: Given) -> bool:
+    def takes(self, began: float, given: Given) -> bool:
         """Tell whether `given` belongs to it."""
-        if given.began - self.ended > GAP:
+        if began - self.ended > GAP:
             return False
         if given.endpoint == "blob":
             return True
         if ":" in given.reference:
             return given.reference != self.manifest
-        return not self.given and given.reference == self.first.reference and given.method == "GET"
+        return not self.counts and given.reference == self.first.reference and given.method == "GET"
 
-    def add(self, given: Given) -> None:
-        self.ended = max(self.ended, given.ended)
+    def add(self, ended: float, given: Given) -> None:
+        self.ended = max(self.ended, ended)
         if given.method == "HEAD":
             return
-        self.given = True
+        self.counts = True
         self.hit = self.hit and given.cache in _STORED
         self.sent += given.sent
         self.aborted = self.aborted or given.aborted
@@ -109,8 +109,8 @@ class _Open:
     def told(self) -> Pull:
         first = self.first
         return Pull(
-            first.began,
-            max(0.0, self.ended - first.began),
+            self.began,
+            self.ended - self.began,
             first.client,
             first.user,
             Repository(first.namespace, first.name),
@@ -121,21 +121,21 @@ class _Open:
         )
 
 
-def pulls(given: Iterable[Given]) -> list[Pull]:
-    """Make pulls of the answers of all processes, the one that began last first.
+def pulls(entries: Iterable[Entry]) -> list[Pull]:
+    """Make pulls of the entries of all processes, the one that began last first.
 
     A tag begins one, by GET or by a HEAD that a GET follows; manifests by digest and blobs belong to what the same
     client began in the same repository, unless it was silent for `GAP` seconds or asks for the same manifest again.
     """
     found: list[_Open] = []
     last: dict[tuple[str, str | None, str, str], _Open] = {}
-    for each in sorted(given, key=lambda each: each.began):
-        if each.method == "HEAD" and ":" in each.reference:
+    for began, seconds, given in sorted(entries, key=lambda entry: entry[0]):
+        if given.method == "HEAD" and ":" in given.reference:
             continue
-        key = (each.client, each.user, each.namespace, each.name)
+        key = (given.client, given.user, given.namespace, given.name)
         pull = last.get(key)
-        if pull is None or not pull.takes(each):
-            pull = last[key] = _Open(each)
+        if pull is None or not pull.takes(began, given):
+            pull = last[key] = _Open(began, given)
             found.append(pull)
-        pull.add(each)
-    return [pull.told() for pull in reversed(found) if pull.given]
+        pull.add(began + seconds, given)
+    return [pull.told() for pull in reversed(found) if pull.counts]

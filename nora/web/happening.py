@@ -17,7 +17,7 @@ from nora.concurrency import Background, SingleFlight
 from nora.oci import Repository
 from nora.pull.progress import Place, Progress, together
 from nora.storage.interfaces import OpenUpload
-from nora.telemetry.recent import Given, Pull, Recent, pulls
+from nora.telemetry.recent import Entry, Given, Pull, Recent, pulls
 
 MOST = 200
 """Fills that a process tells of, and pushes that are told of, at most."""
@@ -78,19 +78,19 @@ class Happenings:
 
     async def _look(self) -> Happening:
         pushes = await self._uploads(MOST)
-        fills, given = self._fills(MOST), list(self._recent)
+        fills, entries = self._fills(MOST), list(self._recent)
         silent: tuple[int, ...] = ()
         if self._ask is not None:
             answers = await self._ask()
             silent = tuple(answers.silent)
             for told in answers.told:
-                others_fills, others_given = _unpack(told)
-                fills += others_fills
-                given += others_given
-        return Happening(tuple(together(fills)[:MOST]), tuple(pushes), tuple(pulls(given)), silent)
+                theirs, others = _unpack(told)
+                fills += theirs
+                entries += others
+        return Happening(tuple(together(fills)[:MOST]), tuple(pushes), tuple(pulls(entries)), silent)
 
 
-def _pack(fills: Sequence[Progress], given: Sequence[Given]) -> bytes:
+def _pack(fills: Sequence[Progress], entries: Sequence[Entry]) -> bytes:
     told = [
         {
             **attrs.asdict(each, recurse=False),
@@ -98,12 +98,12 @@ def _pack(fills: Sequence[Progress], given: Sequence[Given]) -> bytes:
         }
         for each in fills
     ]
-    return json.dumps((told, given), check_circular=False).encode("ascii")
+    return json.dumps((told, entries), check_circular=False).encode("ascii")
 
 
-def _unpack(told: bytes) -> tuple[list[Progress], list[Given]]:
+def _unpack(told: bytes) -> tuple[list[Progress], list[Entry]]:
     fills: list[dict[str, Any]]
-    fills, given = json.loads(told)
+    fills, entries = json.loads(told)
     found = [
         Progress(
             **{
@@ -116,7 +116,7 @@ def _unpack(told: bytes) -> tuple[list[Progress], list[Given]]:
         )
         for each in fills
     ]
-    return found, [Given(*each) for each in given]
+    return found, [(began, seconds, Given(*given)) for began, seconds, given in entries]
 
 
 def _pair(repository: Repository) -> tuple[str, str]:

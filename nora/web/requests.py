@@ -89,6 +89,8 @@ class RegistryRequest(Request):
     """Bytes of a body that came and did not stream."""
     ending: Callable[[], None] | None = None
     """Called when this server stops, where the answer would not end by itself."""
+    given: Given | None = None
+    """What was given, at the end of an answer that counts for a pull."""
     _refused = False
     _answered = False
 
@@ -261,8 +263,8 @@ class RegistryRequest(Request):
         # A client that left in the rest of its body has had its answer.
         self.tell(aborted=isinstance(result, Failure) and not self._answered)
 
-    def tell(self, *, aborted: bool) -> None:
-        """Tell metrics and audit log of this request, which has ended."""
+    def tell(self, *, aborted: bool) -> AuditEvent | None:
+        """Tell metrics and audit log of this request, which has ended; gives what the log was told, or would be."""
         received = self.received if self.body is None else self.body.received
         site = self.site
         seconds = max(0.0, site.clock.seconds() - self.began)
@@ -271,57 +273,47 @@ class RegistryRequest(Request):
         site.metrics.requested(method, self.endpoint, status, seconds, self.sentLength, received)
         visit = self.visit
         if visit is None:
-            return
+            return None
         if visit.found is not None and visit.action == "pull" and status in _GIVEN:
-            self._given(visit, visit.found, method, seconds, aborted)
-        if site.audit is None:
-            return
-        site.audit.record(
-            AuditEvent(
-                time=self.began,
-                id=self.id,
-                client=visitor(self).address,
-                user=visit.user,
-                agent=self.text(b"User-Agent") or "",
-                method=method,
-                action=visit.action,
-                repository=visit.repository,
-                namespace=visit.namespace,
-                reference=visit.reference,
-                digest=visit.digest,
-                status=status,
-                cache=visit.cache,
-                upstream=visit.upstream,
-                sent=self.sentLength,
-                received=received,
-                seconds=seconds,
-                aborted=aborted,
-            )
+            self._note_given(visit, visit.found, method, seconds, aborted)
+        event = AuditEvent(
+            time=self.began,
+            id=self.id,
+            client=visitor(self).address,
+            user=visit.user,
+            agent=self.text(b"User-Agent") or "",
+            method=method,
+            action=visit.action,
+            repository=visit.repository,
+            namespace=visit.namespace,
+            reference=visit.reference,
+            digest=visit.digest,
+            status=status,
+            cache=visit.cache,
+            upstream=visit.upstream,
+            sent=self.sentLength,
+            received=received,
+            seconds=seconds,
+            aborted=aborted,
         )
+        if site.audit is not None:
+            site.audit.record(event)
+        return event
 
-    def _given(self, visit: Visit, found: Repository, method: str, seconds: float, aborted: bool) -> None:
+    def _note_given(
+        self, visit: Visit, found: Repository, method: str, seconds: float, aborted: bool
+    ) -> None:
         """Take note of what the client was given, for the pages that show it."""
         address = visitor(self).address
         if self.endpoint == "manifest":
             self.site.last_pulls.pulled(address, self.began)
         elif method == "HEAD":
             return
-        self.site.metrics.recent.append(
-            Given(
-                self.began,
-                self.began + seconds,
-                address,
-                visit.user,
-                found.namespace,
-                found.name,
-                self.endpoint,
-                method,
-                visit.reference,
-                visit.cache,
-                self.sentLength,
-                aborted,
-            )
+        self.given = Given(
+            *(address, visit.user, found.namespace, found.name, self.endpoint),
+            *(method, visit.reference, visit.cache, self.sentLength, aborted),
         )
+        self.site.metrics.recent.append((self.began, seconds, self.given))
 
     def _refuse(self) -> None:
         """Answer 413 before the body is there, and end the connection.

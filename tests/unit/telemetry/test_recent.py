@@ -9,16 +9,14 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from nora.oci import Repository
-from nora.telemetry.recent import GAP, KEPT, Given, make_ring, pulls
+from nora.telemetry.recent import GAP, KEPT, Entry, Given, make_ring, pulls
 
 D1, D2, LAYER = ("sha256:" + letter * 64 for letter in "abc")
 
 
-def some(began: float, reference: str, method: str = "GET", **told: Any) -> Given:
+def some(began: float, reference: str, method: str = "GET", seconds: float = 0.5, **told: Any) -> Entry:
     """Make an answer: a manifest of library/thing that took half a second."""
     usual: dict[str, Any] = {
-        "began": began,
-        "ended": began + 0.5,
         "client": "10.0.0.5",
         "user": None,
         "namespace": "docker.io",
@@ -30,10 +28,10 @@ def some(began: float, reference: str, method: str = "GET", **told: Any) -> Give
         "sent": 0 if method == "HEAD" else 10,
         "aborted": False,
     }
-    return Given(**{**usual, **told})
+    return began, seconds, Given(**{**usual, **told})
 
 
-def layer(began: float, **told: Any) -> Given:
+def layer(began: float, **told: Any) -> Entry:
     """Make the answer of a blob."""
     return some(began, LAYER, endpoint="blob", sent=1000, **told)
 
@@ -49,7 +47,7 @@ class PullTests(SynchronousTestCase):
                 some(1, D1),
                 some(2, D2, cache="miss"),
                 layer(3, cache="miss"),
-                layer(3.2, ended=9.0),
+                layer(3.0, seconds=6.0),
             ]
         )
         self.assertEqual((pull.at, pull.seconds, pull.sent, pull.hit), (0, 9.0, 2020, False))
@@ -78,7 +76,7 @@ class PullTests(SynchronousTestCase):
     def test_silence(self) -> None:
         """After a long silence it is another pull; a long transfer is none."""
         self.assertEqual(len(pulls([some(0, "1"), layer(GAP + 1)])), 2)
-        self.assertEqual(len(pulls([some(0, "1"), layer(1, ended=500.0), layer(510)])), 1)
+        self.assertEqual(len(pulls([some(0, "1"), layer(1, seconds=499.0), layer(510)])), 1)
 
     def test_heads_alone(self) -> None:
         """Who only asks for heads has not pulled."""
@@ -111,10 +109,10 @@ class PullTests(SynchronousTestCase):
             )
         )
     )
-    def test_nothing_is_lost(self, answers: list[Given]) -> None:
+    def test_nothing_is_lost(self, answers: list[Entry]) -> None:
         """All bytes of GETs are in some pull; pulls come the last first, and none lasts less than nothing."""
         found = pulls(answers)
-        sent = sum(each.sent for each in answers if each.method == "GET")
+        sent = sum(each.sent for _, _, each in answers if each.method == "GET")
         self.assertEqual(sum(pull.sent for pull in found), sent)
         self.assertEqual([pull.at for pull in found], sorted((pull.at for pull in found), reverse=True))
         self.assertTrue(all(pull.seconds >= 0 for pull in found))
@@ -123,7 +121,7 @@ class PullTests(SynchronousTestCase):
         """A process remembers so many answers, and forgets the first of them first."""
         ring = make_ring()
         ring.extend(layer(number) for number in range(KEPT + 5))
-        self.assertEqual((len(ring), ring[0].began), (KEPT, 5))
+        self.assertEqual((len(ring), ring[0][0]), (KEPT, 5))
 
 
 OTHERS: tuple[dict[str, Any], ...] = (

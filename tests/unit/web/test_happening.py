@@ -13,7 +13,7 @@ from nora.oci import Repository
 from nora.process.neighbours import Answers
 from nora.pull.progress import Place, Progress
 from nora.storage.interfaces import OpenUpload
-from nora.telemetry.recent import Given, make_ring
+from nora.telemetry.recent import Entry, Given, make_ring
 from nora.web.happening import MOST, Happening, Happenings
 
 THING = Repository("docker.io", "library/thing")
@@ -25,18 +25,18 @@ def fill(digest: str, written: int, *, followers: int = 1) -> Progress:
     return Progress(digest, (Place(THING, "hub"),), True, written, 100, 5.0, followers)
 
 
-def given(began: float, endpoint: str = "manifest", user: str | None = None) -> Given:
+def given(began: float, endpoint: str = "manifest", user: str | None = None) -> Entry:
     """Tell of an answer."""
     reference = "1" if endpoint == "manifest" else "sha256:aa"
     place = ("10.0.0.5", user, THING.namespace, THING.name)
-    return Given(began, began + 1, *place, endpoint, "GET", reference, "hit", 10, False)
+    return began, 1.0, Given(*place, endpoint, "GET", reference, "hit", 10, False)
 
 
 class HappeningsTests(SynchronousTestCase):
     """Processes of one store."""
 
     def process(
-        self, fills: Sequence[Progress] = (), gave: Sequence[Given] = (), ask: Any = None
+        self, fills: Sequence[Progress] = (), gave: Sequence[Entry] = (), ask: Any = None
     ) -> Happenings:
         """Make a process that has these fills, and gave these answers."""
         ring = make_ring()
