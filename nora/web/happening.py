@@ -19,7 +19,7 @@ from nora.pull.progress import Place, Progress, together
 from nora.storage.interfaces import OpenUpload
 from nora.telemetry.recent import Entry, Given, Pull, Recent, pulls
 
-MOST = 200
+MOST = 100
 """Fills that a process tells of, and pushes that are told of, at most."""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from tests.support.engines import Skopeo
 from tests.support.images import MEBIBYTE, Image, image, layer_of_noise
 from tests.support.openapi import Description
 from tests.support.programs import wait_for
-from tests.support.registry import Registry
+from tests.support.registry import PASSWORD, USER, Registry
 from tests.support.relay import Relay
 from tests.support.room import Room, tables
 from tests.support.workers import line_to, wait_for_workers
@@ -26,6 +28,10 @@ pytestmark = pytest.mark.needs("docker-registry", "skopeo", "chromium", "chromed
 
 _SIZE = 6 * MEBIBYTE
 _BAR = "#fills progress"
+_NO_STREAMS = """
+    window.EventSource = class { constructor() { setTimeout(() => this.onerror()); } close() {} };
+    dispatchEvent(new Event("pageshow"));
+"""
 _OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -72,6 +78,7 @@ def test_bar_moves(room: Room, relay: Relay, window: Browser, thing: Image) -> N
     window.open(f"{nora.url}/ui/now")
     assert "Nothing is being fetched" in window.text("#fills")
     wait_for(lambda: window.is_seen("#live"), "word that the page is live")
+    relay.rate = 2 * MEBIBYTE
     relay.hold(_SIZE // 3 // 65536 * 65536)
     image_name = f"docker://127.0.0.1:{nora.port}/library/thing:1"
     pulling = threading.Thread(
@@ -87,7 +94,10 @@ def test_bar_moves(room: Room, relay: Relay, window: Browser, thing: Image) -> N
         assert fill["repositories"] == ["docker.io/library/thing"]
         assert fill["digest"] == thing.layers[0].digest
         assert 0 < fill["stored_bytes"] < fill["total_bytes"] == thing.layers[0].size
-        relay.rate = MEBIBYTE
+        window.run(f"document.querySelector('{_BAR}').mine = true")
+        relay.release()
+        wait_for(lambda: _bar(window) > 0.5, "the bar to move")
+        assert window.run(f"return document.querySelector('{_BAR}').mine"), "it is another bar"
     finally:
         relay.release()
         pulling.join(30)
@@ -99,6 +109,12 @@ def test_bar_moves(room: Room, relay: Relay, window: Browser, thing: Image) -> N
     Skopeo(room.place("skopeo")).copy(image_name, room.place("pulled"))
     wait_for(lambda: "Store" in window.text("#pulls tbody tr"), "a pull from the store")
     assert window.errors() == []
+    assert nora.stop() == 0
+    wait_for(lambda: window.is_seen("#connection"), "word of the lost server")
+    assert not window.is_seen("#live")
+    nora.start()
+    wait_for(lambda: window.is_seen("#live") and not window.is_seen("#connection"), "word that it is back")
+    window.errors()
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
@@ -145,12 +161,20 @@ def test_every_worker_tells_the_same(room: Room, relay: Relay, window: Browser, 
         for line in (first, second):
             (pull,) = json.loads(line.ask("/api/v1/now").body)["pulls"]
             assert (pull["client"], pull["hit"]) == ("127.0.0.1", False)
+        os.kill(following, signal.SIGSTOP)
+        try:
+            told = json.loads(first.ask("/api/v1/now").body)
+        finally:
+            os.kill(following, signal.SIGCONT)
+        assert told["silent_workers"] in ([1], [2])
     wait_for(lambda: _bar(window) == -1, "the end of the fill")
 
 
-def test_pushes(room: Room, relay: Relay) -> None:
-    """An upload that is open is shown with its bytes, and goes with its end."""
+def test_pushes(room: Room, relay: Relay, window: Browser) -> None:
+    """An upload that is open is shown with its bytes, also where no stream is to be had, and goes with its end."""
     nora = room.nora(relay)
+    window.open(f"{nora.url}/ui/now")
+    window.run(_NO_STREAMS)
     connection = http.client.HTTPConnection("127.0.0.1", nora.port, timeout=30)
     connection.request("POST", "/v2/team/app/blobs/uploads/", headers={"Content-Length": "0"})
     begun = connection.getresponse()
@@ -159,17 +183,35 @@ def test_pushes(room: Room, relay: Relay) -> None:
     assert connection.getresponse().read() == b""
     (push,) = _now(nora)["pushes"]
     assert (push["repository"], push["bytes"], push["user"]) == ("team/app", 5000, None)
+    wait_for(lambda: "team/app" in window.text("#pushes"), "the upload on the page")
     connection.request("DELETE", begun.headers["Location"])
     connection.getresponse().read()
     connection.close()
     assert _now(nora)["pushes"] == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_streams_end_with_the_server(room: Room, relay: Relay, workers: int) -> None:
-    """A stream ends in order when the server stops, and does not keep it from stopping."""
+def test_private_is_hidden(room: Room, thing: Image) -> None:
+    """What is private from a reload on is not told any more; streams from before it end."""
+    registry = room.registry()
+    registry.push("team/private", "1", thing)
+    registry.lock()
+    table = {"url": registry.url, "namespace": "mine", "auth": f"{USER}:{PASSWORD}"}
+    nora = room.start(Nora(room.place("nora"), [{**table, "share": "everyone"}]))
+    assert nora.get("/v2/mine/team/private/manifests/1").status == 200
+    assert [each["repository"] for each in _now(nora)["pulls"]] == ["mine/team/private"]
+    listening = nora.download("/api/v1/now/events")
+    nora.configure([table])
+    nora.signal(signal.SIGHUP)
+    assert b"team/private" in listening.rest()
+    listening.close()
+    assert _now(nora)["pulls"] == []
+    assert b"team/private" not in nora.get("/ui/now").body
+
+
+def test_streams_end_with_the_server(room: Room, relay: Relay) -> None:
+    """A stream ends in order when the server stops, and does not keep its workers from stopping."""
     nora = room.unstarted_nora(relay)
-    nora.configure(tables(relay), {"server": {"workers": workers, "drain_timeout": 30}})
+    nora.configure(tables(relay), {"server": {"workers": 2, "drain_timeout": 30}})
     nora.start()
     listening = nora.download("/api/v1/now/events")
     began = time.monotonic()

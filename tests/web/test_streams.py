@@ -13,6 +13,7 @@ from nora.oci import Repository
 from nora.web.doorkeeper import OpenDoor
 from nora.web.happening import Happening
 from nora.web.ui import streams
+from nora.web.ui.rendering import Templates
 from nora.web.ui.streams import EVERY, LIFE, MOST, SIGN, TAKES, event
 from tests.support.http_client import RawClient
 from tests.web.test_now import NowTestCase, fill, pull, push
@@ -95,6 +96,24 @@ class StreamsTests(NowTestCase):
         self.assertNotIn("<script", text)
         await self.seconds(5)
         self.assertEqual(client.received.decode(), text)
+
+    async def test_filled_once(self) -> None:
+        """What many see alike is written once, and what one sees otherwise is not mixed up with it."""
+        written = []
+        templates = Templates.fill
+
+        def fill_in(of: Templates, name: str, **facts: object) -> bytes:
+            written.append(name)
+            return templates(of, name, **facts)
+
+        self.patch(Templates, "fill", fill_in)
+        clients = [await self.hear(PAGE) for _ in range(4)]
+        for number in range(1, 20):
+            self.happening = Happening((fill(written=number << 20, size=20 << 20),), (), ())
+            await self.seconds(1)
+        self.assertEqual(written, ["now_parts"] * 20)
+        for client in clients:
+            self.assertIn(b"19.0\xc2\xa0MiB of", client.received.rpartition(b"<progress")[2])
 
     async def test_one_look_for_all(self) -> None:
         """Who listens beside others costs no look of its own; the last one who leaves ends the looking."""

@@ -7,6 +7,7 @@ repository, where there are logins; where there are none, to everybody, as every
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -31,6 +32,9 @@ from nora.web.visitors import visitor
 
 PULLS = 50
 """Recent pulls that are shown."""
+
+_FILLED = 8
+"""Texts of the page that are kept."""
 
 Shows = Callable[[Repository, Rights], Awaitable[bool]]
 """Tells whether who has these rights may know of a repository."""
@@ -79,6 +83,7 @@ class NowPage:
         self._sources = sources
         self._templates = templates
         self._doorkeeper = doorkeeper
+        self._filled: OrderedDict[str, str] = OrderedDict()
         self.streams = Streams(sources.look, clock)
 
     async def page(self, request: RegistryRequest) -> Answer:
@@ -92,11 +97,22 @@ class NowPage:
 
     async def page_events(self, request: RegistryRequest) -> Answer:
         """Give a stream of what changes on the page."""
-        return await self._stream(request, lambda facts: self._templates.fill("now_parts", **facts).decode())
+        return await self._stream(request, self._parts)
 
     async def api_events(self, request: RegistryRequest) -> Answer:
         """Give a stream of what the JSON becomes."""
         return await self._stream(request, _json)
+
+    def _parts(self, facts: Facts) -> str:
+        """Fill the parts of the page that change: once for all who see the same."""
+        key = _json({**facts, "now": None})
+        text = self._filled.pop(key, None)
+        if text is None:
+            text = self._templates.fill("now_parts", **facts).decode()
+        self._filled[key] = text
+        if len(self._filled) > _FILLED:
+            self._filled.popitem(last=False)
+        return text
 
     async def _facts(self, request: RegistryRequest) -> Facts:
         return await self._told(self._viewer(request), await self._sources.look())

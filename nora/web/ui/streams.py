@@ -33,7 +33,7 @@ LIFE = 60.0
 """Seconds after which a stream ends."""
 TAKES = 10.0
 """Seconds in which a client must take what was sent, once it is more than the connection holds."""
-MOST = 64
+MOST = 32
 """Streams of one process."""
 _LINES = re.compile(r"\r\n|\r|\n")
 _BEGIN = b"retry: 1000\n\n"
