@@ -83,7 +83,7 @@ class Happenings:
         if self._ask is not None:
             answers = await self._ask()
             silent = tuple(answers.silent)
-            for told in answers.told:
+            for told in filter(None, answers.told):  # one without pages says nothing
                 theirs, others = _unpack(told)
                 fills += theirs
                 entries += others

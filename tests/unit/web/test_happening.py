@@ -65,7 +65,7 @@ class HappeningsTests(SynchronousTestCase):
         two = ([fill("a", 6, followers=2)], [given(1, "blob")])
         looked = []
         for mine, other in ((one, two), (two, one)):
-            answers = Answers((self.process(*other).own(),), (3,))
+            answers = Answers((b"", self.process(*other).own()), (3,))
             looked.append(self.look(self.process(*mine, ask=lambda answers=answers: succeed(answers))))
         for happening in looked:
             self.assertEqual(
