@@ -19,10 +19,12 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from nora import __version__
+from nora.access import Rights
 from nora.certificate import Certificate
 from nora.concurrency import Background, Waiters
 from nora.config import Config, needs_restart
 from nora.entrance import Entrance
+from nora.oci import Repository
 from nora.policy import Policy
 from nora.process import CannotReload, CannotStart, Crew, Place, Sockets, take_store
 from nora.process.crew import INTERVAL as TELL_INTERVAL
@@ -36,8 +38,9 @@ from nora.upstream.via import make_pseudonym
 from nora.upstreams import Configured, Upstreams
 from nora.web import Limits as SiteLimits
 from nora.web import Trusted, build_site, health
+from nora.web.happening import Happenings
 from nora.web.together import together
-from nora.web.ui import Sources
+from nora.web.ui import NowSources, Sources
 
 _PART_AGE = 86400.0
 _UPLOAD_AGE = 86400.0
@@ -322,7 +325,24 @@ class Daemon:
             audit=AuditTail(self._config.audit.path, self._store.disk)
             if self._config.audit.enabled
             else None,
+            happening=self._happening(),
         )
+
+    def _happening(self) -> NowSources:
+        neighbours = self._crew.neighbours
+        happenings = Happenings(
+            self._fills.told,
+            self._metrics.recent,
+            self._store.uploads.seen,
+            None if neighbours is None else neighbours.ask,
+            self._background,
+        )
+        if neighbours is not None:
+            neighbours.answer = happenings.own
+        return NowSources(look=happenings.look, shows=self._shows, now=time.time)
+
+    async def _shows(self, repository: Repository, rights: Rights) -> bool:
+        return await self._backend.catalog.shows(repository, rights)
 
     async def _history(self, span: int, since: int) -> list[tuple[int, Sums]]:
         await self._sum_up()

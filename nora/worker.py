@@ -48,8 +48,8 @@ def _serve(setup: Setup, control: socket.socket) -> None:
     config, place = setup.config, setup.place
     logs = Logs(config.log.format, config.log.level, sys.stdout, setup.log_path, place.number)
     globalLogBeginner.beginLoggingTo([logs.observer])
-    crew = Crew(place)
-    link = ParentLink(config, reactor.stop)
+    link = ParentLink(config, reactor.stop, reactor)
+    crew = Crew(place, neighbours=link.neighbours)
     sockets = Sockets(reactor, setup.sockets, shared=setup.sockets_shared, ours=not setup.sockets_shared)
     try:
         daemon = build(config, reactor, sockets, lambda: link.config, os.environ, crew)

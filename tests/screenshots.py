@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.support.browser import Browser, browser
+from tests.support.busy import busy
 from tests.support.daemon import Nora
 from tests.support.images import Image, image, layer_of_noise
 from tests.support.programs import free_port, wait_for
@@ -39,6 +40,8 @@ def main() -> int:
         with browser(room.place("browser")) as window:
             for name, path in PAGES.items():
                 _take(window, nora.url + path, name)
+            with busy(room) as working:
+                _take(window, f"{working.url}/ui/now", "now")
     finally:
         room.end()
     return 0

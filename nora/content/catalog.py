@@ -49,7 +49,7 @@ class IndexedCatalog:
             step = await self._index.repositories(last, _STEP)
             for repository in step:
                 last = full_name(repository)
-                if last in found[-1:] or not await self._visible(repository, rights):
+                if last in found[-1:] or not await self.shows(repository, rights):
                     continue
                 if len(found) >= limit:
                     return CatalogPage(tuple(found), True)
@@ -60,7 +60,8 @@ class IndexedCatalog:
             if found and seen >= self._most:
                 return CatalogPage(tuple(found), True)
 
-    async def _visible(self, repository: Repository, rights: Rights) -> bool:
+    async def shows(self, repository: Repository, rights: Rights) -> bool:
+        """Tell whether the client may know of `repository`: it may pull it, by the rules and by what is private."""
         if not rights.allows(Action.PULL, repository):
             return False
         return repository.namespace == LOCAL or await self._privacy.shows(repository, rights)

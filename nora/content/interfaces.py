@@ -26,6 +26,9 @@ class Catalog(Protocol):
     async def repositories(self, last: str, limit: int, rights: Rights) -> CatalogPage:
         """List up to `limit` repositories after `last` that the client may pull, by their full names."""
 
+    async def shows(self, repository: Repository, rights: Rights) -> bool:
+        """Tell whether the client may know of `repository`, from what is recorded alone."""
+
 
 class Removal(Protocol):
     """What a client can remove from a hosted repository (distribution-spec, "Deleting").

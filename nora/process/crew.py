@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from nora.process.neighbours import Neighbours
 from nora.process.place import Place
 
 INTERVAL = 1.0
@@ -28,8 +29,12 @@ class Crew:
 
     _log = Logger()
 
-    def __init__(self, place: Place, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, place: Place, now: Callable[[], float] = time.time, neighbours: Neighbours | None = None
+    ) -> None:
         self.place = place
+        self.neighbours = neighbours
+        """The way to ask the others; None for a process alone."""
         self._now = now
         self._complained = False
 

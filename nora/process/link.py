@@ -3,6 +3,7 @@
 Words to the worker: `reload` with the configuration to take over, `reopen` the logs, `stop`,
 `hurry`. Words to the parent: `ready`, `beat` each second while it is well, `status` with a line
 for a person, `stopping` when it listens no more, and in answer to `reload`, `taken` or `refused` with the reasons.
+What workers ask each other goes this way too (`nora.process.neighbours`).
 When the parent dies, the worker drains and ends.
 """
 
@@ -13,9 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from nora.process.interfaces import Application, CannotReload
+from nora.process.neighbours import Neighbours
 from nora.process.wire import Wire
 
 BEAT = 1.0
@@ -27,11 +30,12 @@ class ParentLink:
 
     _log = Logger()
 
-    def __init__(self, config: Any, stop: Callable[[], None]) -> None:
+    def __init__(self, config: Any, stop: Callable[[], None], clock: IReactorTime) -> None:
         self.watchdog_interval: float | None = BEAT
         self.config = config
         """The configuration that the parent gave last."""
         self.wire = Wire(self._heard, self._orphaned)
+        self.neighbours = Neighbours(self.wire.say, clock)
         self._stop = stop
         self._application: Application | None = None
         self._reopen: Callable[[], None] = lambda: None
@@ -74,6 +78,8 @@ class ParentLink:
             self._end()
         elif word == "hurry":
             application.hurry()
+        elif word in {"asked", "tell", "told"}:
+            self.neighbours.hear(word, value)
 
     def _take(self, application: Application, config: Any) -> None:
         before, self.config = self.config, config

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from nora.concurrency import Waiters
+from nora.process.neighbours import WORDS
 
 SILENCE = 30.0
 """After how many seconds without a sign of life a worker that serves is killed."""
@@ -63,7 +64,8 @@ class Refused(Exception):
 class Member:
     """Worker `number`.
 
-    `changed` is called with None when it begins to serve, or no longer does though it lives, and with how when it ends.
+    `changed` is called with None when it begins to serve, or no longer does though it lives, and with how when it ends;
+    `pass_on` with what it says to other workers.
     """
 
     _log = Logger()
@@ -74,6 +76,7 @@ class Member:
         launch: Launch,
         clock: IReactorTime,
         changed: Callable[[Member, WorkerFailed | None], None],
+        pass_on: Callable[[Member, str, Any], None] = lambda member, word, value: None,
     ) -> None:
         self.number = number
         self.serving = False
@@ -85,6 +88,7 @@ class Member:
         self._launch = launch
         self._clock = clock
         self._changed = changed
+        self._pass_on = pass_on
         self._running: Running | None = None
         self._again = False
         self._began = 0.0
@@ -178,6 +182,8 @@ class Member:
             self._changed(self, None)
         elif word == "status":
             self._said = str(value)
+        elif word in WORDS:
+            self._pass_on(self, word, value)
         elif word in {"taken", "refused"} and self._answer is not None:
             answer, self._answer = self._answer, None
             if word == "taken":

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from nora.concurrency import Waiters
 from nora.process.interfaces import CannotReload, CannotStart
 from nora.process.member import Launch, Member, Refused, WorkerFailed
+from nora.process.neighbours import pass_on
 
 _LOOK = 1.0
 _LATE = 5.0
@@ -65,7 +66,9 @@ class Supervisor:
         self._ground = ground
         self._clock = clock
         launch: Launch = ground.launch
-        self._members = [Member(number, launch, clock, self._changed) for number in range(1, count + 1)]
+        self._members = [
+            Member(number, launch, clock, self._changed, self._pass_on) for number in range(1, count + 1)
+        ]
         self._starting: Waiters[None] = Waiters()
         self._complete = False
         self._stopping = False
@@ -174,6 +177,9 @@ class Supervisor:
             self._log.info("worker {number} drains; new connections go to the others", number=member.number)
         elif not self._complete and all(each.serving for each in self._members):
             self._starting.succeed(None)
+
+    def _pass_on(self, member: Member, word: str, value: Any) -> None:
+        pass_on(self._members, member, word, value)
 
     def _look(self) -> None:
         now = self._clock.seconds()

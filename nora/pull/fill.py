@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from nora.concurrency import Waiters
 from nora.oci import Digest, Repository
 from nora.oci.errors import Broken, NoraError, Unverified
+from nora.pull.progress import Pace, Place, Progress
 from nora.upstream.interfaces import Candidate
 from nora.upstream.outcomes import Attempt
 
@@ -40,7 +41,10 @@ class Fill:
         self.generation = 0
         """Counts the inodes: a restart from 0 makes a new one."""
         self.descriptor: int | None = None
+        self.followers = 0
+        """Readers that are open."""
         self._clock = clock
+        self._pace = Pace(clock)
         self._opened_at = 0.0
         self._opened_with = 0
         self._opening: Waiters[None] = Waiters()
@@ -95,6 +99,22 @@ class Fill:
         rate = (self.written - self._opened_with) / elapsed
         return (offset - self.written) / rate if rate > 0 else float("inf") if elapsed > 5.0 else None
 
+    def told(self) -> Progress:
+        """Tell how far it is."""
+        if self.confirmed:
+            places = [Place(repository, upstream) for repository, upstream in self.confirmed.items()]
+        else:
+            places = [Place(each.repository, each.upstream.name) for each in self.candidates]
+        return Progress(
+            str(self.digest),
+            tuple(dict.fromkeys(places)),
+            bool(self.confirmed),
+            self.written,
+            self.size,
+            self._pace.rate(self.written) if self.size is not None else None,
+            self.followers,
+        )
+
     def duplicate(self) -> int | None:
         """Give a descriptor of the file for a reader to own; None when there is no file."""
         return None if self.descriptor is None else os.dup(self.descriptor)
@@ -113,6 +133,7 @@ class Fill:
         self._detach()
         self.descriptor = descriptor
         self.written = written
+        self._pace.note(written)
         self.generation += 1
         self._progress.succeed(None)
 
@@ -136,6 +157,7 @@ class Fill:
     def advance(self, written: int) -> None:
         """Show more bytes."""
         self.written = written
+        self._pace.note(written)
         self._progress.succeed(None)
 
     def verify(self) -> None:

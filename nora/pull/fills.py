@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import islice
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +21,7 @@ from nora.oci.errors import BlobUnknown, Broken, NoraError, NoSpace, Overloaded,
 from nora.pull.direct import Direct, hash_range
 from nora.pull.fill import Fill
 from nora.pull.leading import FillObserver, Leader, Limits
+from nora.pull.progress import Progress
 from nora.storage.interfaces import Blobs, Disk, Parts, Published, Repositories, Trailing, Writing
 from nora.upstream.chain import first
 from nora.upstream.interfaces import Candidate, Incoming
@@ -76,6 +78,10 @@ class Fills:
 
     def __len__(self) -> int:
         return len(self._running)
+
+    def told(self, most: int) -> list[Progress]:
+        """Tell how far those are that run, `most` of them, the oldest first."""
+        return [fill.told() for fill in islice(self._running.values(), most)]
 
     def stop(self) -> Deferred[None]:
         """Break off all transfers, keep what is written, and wait until every lock is free."""

@@ -126,6 +126,7 @@ class FollowingReader:
         self._window = Window(disk, start)
         self._direct: Direct | None = None
         self._closed = False
+        fill.followers += 1
 
     def ready(self) -> int:
         """Tell how many bytes may go out now."""
@@ -182,6 +183,8 @@ class FollowingReader:
 
     def close(self) -> None:
         """Free everything; the fill goes on."""
+        if not self._closed:
+            self._fill.followers -= 1
         self._closed = True
         self._window.close()
         if self._direct is not None:

@@ -120,6 +120,19 @@ class Upload(Protocol):
         """Let the next request have it; a second call, or one after the end, does nothing."""
 
 
+@attrs.frozen
+class OpenUpload:
+    """An upload session as one sees it who only looks. Times are in seconds since the epoch."""
+
+    repository: Repository
+    user: str | None
+    began: float
+    written_at: float
+    """When bytes came last."""
+    size: int
+    """Bytes in the file."""
+
+
 class Uploads(Protocol):
     """Upload sessions. They survive a restart."""
 
@@ -134,6 +147,9 @@ class Uploads(Protocol):
 
         Raises `InvalidUpload` while another request has it.
         """
+
+    async def seen(self, most: int) -> list[OpenUpload]:
+        """Tell which sessions are open, of all processes: `most` of them, the one that was written to last first."""
 
     async def sweep(self, age: float, idle: float) -> int:
         """End the sessions that began `age` seconds ago, or had nothing written for `idle`; gives their number."""

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from nora.oci import Descriptor, Digest, Hasher, Repository
 from nora.oci.listing import TagList, TagPage
-from nora.storage.growing import Parts, Published, Trailing, Upload, Uploads, Writing, Written
+from nora.storage.growing import OpenUpload, Parts, Published, Trailing, Upload, Uploads, Writing, Written
 
 R = TypeVar("R")
 
@@ -337,6 +337,7 @@ __all__ = [
     "Lists",
     "Lock",
     "Locks",
+    "OpenUpload",
     "OwnerRecord",
     "Parts",
     "Published",

@@ -35,7 +35,7 @@ from nora.oci import Repository, check_name
 from nora.oci.errors import InvalidName, InvalidUpload, Overloaded
 from nora.oci.reference import LOCAL
 from nora.storage.durable import space_checked
-from nora.storage.interfaces import Blobs, Disk, Lock, Locks, Upload
+from nora.storage.interfaces import Blobs, Disk, Lock, Locks, OpenUpload, Upload
 from nora.storage.layout import Layout
 from nora.storage.upload import HashState, UploadFile, unlink_session
 
@@ -52,6 +52,7 @@ _EMPTY_IDLE = 60.0
 """Seconds after which a session without a byte is ended when there is no room for another."""
 _RETRY_AFTER = 60
 _MOST_STATES = 1024
+_MOST_SEEN = 4000
 _MOST_SESSION = 4096
 """Bytes of a session's document."""
 
@@ -167,6 +168,13 @@ class DiskUploads:
             return
         self._counted_at = now
         self.count = await self._disk.run(_count, self._layout.uploads)
+
+    async def seen(self, most: int) -> list[OpenUpload]:
+        """Tell which sessions are open, of all processes: `most` of them, the one that was written to last first.
+
+        Where there are more than a few thousand, it looks at no more than those.
+        """
+        return await self._disk.run(_see, self._layout.uploads, most)
 
     async def sweep(self, age: float, idle: float) -> int:
         """End the sessions that began `age` seconds ago, or had nothing written for `idle`; gives their number.
@@ -290,6 +298,18 @@ def _read(folder: str) -> dict[str, Any]:
 
 def _names(folder: str) -> list[str]:
     return [name for name in os.listdir(folder) if _ID.match(name)]
+
+
+def _see(folder: str, most: int) -> list[OpenUpload]:
+    looks = [_look(f"{folder}/{name}", name) for name in _names(folder)[:_MOST_SEEN]]
+    found = sorted(filter(None, looks), key=lambda each: each.written, reverse=True)
+    seen = []
+    for each in found[:most]:
+        document = _read(f"{folder}/{each.id}")
+        name, user, began = document.get("name"), document.get("user"), document.get("began")
+        if isinstance(name, str) and isinstance(user, str | None) and isinstance(began, int | float):
+            seen.append(OpenUpload(Repository(LOCAL, name), user, float(began), each.written, each.size))
+    return seen
 
 
 def _count(folder: str) -> int:

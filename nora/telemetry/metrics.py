@@ -22,13 +22,14 @@ from prometheus_client import (
 )
 
 from nora.telemetry.exchanges import Exchanges
+from nora.telemetry.recent import make_ring
 from nora.telemetry.shared import shared_text
 from nora.telemetry.sums import Tally
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ENDPOINTS = (
     *("base", "catalog", "manifest", "blob", "upload", "tags", "referrers"),
-    *("metrics", "health", "ready", "page", "token", "other"),
+    *("metrics", "health", "ready", "page", "events", "token", "other"),
 )
 _KINDS = frozenset({"manifest", "head", "blob", "list", "token"})
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
@@ -45,7 +46,7 @@ class Metrics:
     """All metrics of one process, in `registry`. No method of it may be called from a signal handler.
 
     Where several processes count in one `directory` (`nora.telemetry.shared`), it tells those of all of them.
-    What the pages of NORA itself show is counted along, of this process alone: `tally`, `exchanges`.
+    What the pages of NORA itself show is counted along, of this process alone: `tally`, `exchanges`, `recent`.
     """
 
     def __init__(self, registry: CollectorRegistry, version: str = "", directory: str = "") -> None:
@@ -54,6 +55,7 @@ class Metrics:
         self._registry = registry
         self.tally = Tally()
         self.exchanges = Exchanges()
+        self.recent = make_ring()
         self._directory = directory
         self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._pulls()

@@ -139,7 +139,7 @@ class RegistrySite(Site):
         """Make every answer from here on the last one on its connection."""
         self.draining = True
         for request in list(self._requests):
-            request.last()
+            request.drain()
 
     def idle(self) -> Deferred[None]:
         """Tell when no request is in flight; a Deferred of the caller's own."""

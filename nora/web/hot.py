@@ -39,6 +39,7 @@ from nora.access import Rights
 from nora.storage.interfaces import Stamp
 from nora.storage.witness import Witness, present
 from nora.telemetry import Repeated
+from nora.telemetry.recent import Given
 from nora.web.requests import RegistryRequest
 from nora.web.shelf import MAX_BYTES, Key, Prepared, Shelf
 
@@ -72,6 +73,8 @@ class Known:
     prepared: Prepared
     told: Repeated
     """What the audit log is told of each such request."""
+    given: Given | None
+    """What the page of recent pulls is told."""
 
 
 @attrs.frozen
@@ -142,6 +145,8 @@ class Hot:
         metrics.requested(known.told.event.method, prepared.endpoint, 200, seconds, sent)
         if prepared.endpoint == "manifest":
             site.last_pulls.pulled(known.told.event.client, began)
+        if known.given is not None:
+            metrics.recent.append((began, seconds, known.given))
         if site.audit is not None:
             site.audit.repeat(known.told, began, id, seconds)
         return True
@@ -258,7 +263,7 @@ class Hot:
         request.visit = attrs.evolve(prepared.visit, user=rights.user)
         event = request.tell(aborted=False)
         if event is not None and not any(map(request.requestHeaders.hasHeader, _ITS_OWN)):
-            self._learn(channel, Known(prepared, Repeated(event)))
+            self._learn(channel, Known(prepared, Repeated(event), request.given))
         request.finish()
 
     def _learn(self, channel: RegistryChannel, known: Known) -> None:

@@ -341,6 +341,7 @@ class Registry:
             request.visit.digest = None if digest is None else str(digest)
             request.visit.cache = served.cached.value
             request.visit.upstream = served.upstream
+            request.visit.found = served.repository
 
     def _count(self, served: Served[Answer]) -> None:
         if not answers.is_index(served.content.descriptor.media_type):

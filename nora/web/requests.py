@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -26,8 +27,10 @@ from twisted.web.http import datetimeToString, parse_qs
 from twisted.web.server import Request
 
 from nora.access import ANONYMOUS, Rights
+from nora.oci import Repository
 from nora.oci.errors import RequestTooLarge
 from nora.telemetry import AuditEvent
+from nora.telemetry.recent import Given
 from nora.web import errors
 from nora.web.incoming import IncomingBody
 from nora.web.visitors import Visitor, visitor
@@ -40,7 +43,7 @@ MAX_BODY = 64 * 1024
 LINGER = 2.0
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _ORIGIN = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://[^/?]*")
-_GIVEN = frozenset({200, 304})
+_GIVEN = frozenset({200, 206, 304})
 _STREAMED = frozenset({b"PATCH", b"POST", b"PUT"})
 
 
@@ -58,6 +61,8 @@ class Visit:
     user: str | None = None
     action: str = "pull"
     """What was done to the repository: `pull`, `list`, `push`, `mount` or `delete`."""
+    found: Repository | None = None
+    """The repository that what was served is from."""
 
 
 class RegistryRequest(Request):
@@ -83,6 +88,10 @@ class RegistryRequest(Request):
     """The body, on requests that are answered while it comes."""
     received = 0
     """Bytes of a body that came and did not stream."""
+    ending: Callable[[], None] | None = None
+    """Called when this server stops, where the answer would not end by itself."""
+    given: Given | None = None
+    """What was given, at the end of an answer that counts for a pull."""
     _refused = False
     _answered = False
 
@@ -197,6 +206,12 @@ class RegistryRequest(Request):
             return succeed(None)
         return self.notifyFinish().addErrback(lambda _: None)
 
+    def drain(self) -> None:
+        """Make this the last answer on its connection, and an endless one end."""
+        self.last()
+        if self.ending is not None:
+            self.ending()
+
     def last(self) -> None:
         """Make this the last answer on its connection."""
         if not self.startedWriting:
@@ -260,8 +275,8 @@ class RegistryRequest(Request):
         visit = self.visit
         if visit is None:
             return None
-        if status in _GIVEN and self.endpoint == "manifest" and visit.action == "pull":
-            site.last_pulls.pulled(visitor(self).address, self.began)
+        if visit.found is not None and visit.action == "pull" and status in _GIVEN:
+            self._note_given(visit, visit.found, method, seconds, aborted)
         event = AuditEvent(
             time=self.began,
             id=self.id,
@@ -285,6 +300,21 @@ class RegistryRequest(Request):
         if site.audit is not None:
             site.audit.record(event)
         return event
+
+    def _note_given(
+        self, visit: Visit, found: Repository, method: str, seconds: float, aborted: bool
+    ) -> None:
+        """Take note of what the client was given, for the pages that show it."""
+        address = visitor(self).address
+        if self.endpoint == "manifest":
+            self.site.last_pulls.pulled(address, self.began)
+        elif method == "HEAD":
+            return
+        self.given = Given(
+            *(address, visit.user, found.namespace, found.name, self.endpoint),
+            *(method, visit.reference, visit.cache, self.sentLength, aborted),
+        )
+        self.site.metrics.recent.append((self.began, seconds, self.given))
 
     def _refuse(self) -> None:
         """Answer 413 before the body is there, and end the connection.

@@ -19,8 +19,22 @@ class Description:
 
     @property
     def paths(self) -> list[str]:
-        """The paths that it describes."""
-        return list(self._document["paths"])
+        """The paths that it describes, but for streams."""
+        return [path for path in self._document["paths"] if path not in self.streams]
+
+    @property
+    def streams(self) -> list[str]:
+        """The paths that are answered by server-sent events."""
+        answers = {
+            path: told["get"]["responses"]["200"]["content"] for path, told in self._document["paths"].items()
+        }
+        return [path for path, content in answers.items() if "text/event-stream" in content]
+
+    def check_event(self, schema: str, told: object) -> None:
+        """Raise unless `told` is what the events of a stream tell."""
+        Draft202012Validator(
+            {"$ref": f"#/components/schemas/{schema}", "components": self._components}
+        ).validate(told)
 
     @property
     def read(self) -> list[str]:

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from nora.access import Action, Rights
 from nora.content.interfaces import CatalogPage
-from nora.oci import Digest, Reference, Tag
+from nora.oci import Digest, Reference, Repository, Tag
 from nora.oci.errors import (
     BlobUnknown,
     InvalidDigest,
@@ -197,3 +197,7 @@ class FakeContents:
         rights.require(Action.PULL, "")
         after = [name for name in sorted(self.names) if name > last]
         return CatalogPage(tuple(after[:limit]), len(after) > limit)
+
+    async def shows(self, repository: Repository, rights: Rights) -> bool:
+        """Show all that may be pulled."""
+        return rights.allows(Action.PULL, repository)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 PAGES = (
-    *("/ui/", "/ui/?period=day", "/ui/?period=month", "/ui/upstreams", "/ui/client", "/ui/nowhere"),
+    *(
+        "/ui/",
+        "/ui/?period=day",
+        "/ui/?period=month",
+        "/ui/now",
+        "/ui/upstreams",
+        "/ui/client",
+        "/ui/nowhere",
+    ),
     *("/ui/activity", "/ui/activity?client=nobody&outcome=refused", "/ui/activity?outcome=none"),
     "/ui/actions/refresh?repository=library/thing&tag=1",
     "/ui/actions/purge?repository=library/thing",

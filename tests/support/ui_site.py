@@ -9,11 +9,14 @@ from typing import Any
 
 import attrs
 
+from nora.access import Action, Rights
+from nora.oci import Repository
 from nora.storage.interfaces import Space, Totals
 from nora.telemetry import Sums
 from nora.telemetry.tail import AuditTail
 from nora.web import RegistrySite, build_site, health
-from nora.web.ui import Sources
+from nora.web.happening import Happening
+from nora.web.ui import NowSources, Sources
 from tests.support.doors import Threads
 from tests.support.web_site import SiteTestCase
 
@@ -45,7 +48,10 @@ def upstream(**told: object) -> dict[str, object]:
 
 
 class UiTestCase(SiteTestCase):
-    """A test with pages: `self.upstreams`, `self.warnings`, `self.sums`, `self.public_url`."""
+    """A test with pages: `self.upstreams`, `self.warnings`, `self.sums`, `self.public_url`, `self.happening`.
+
+    What is in `self.hidden` is private; `self.looks` counts how often anybody looked at what happens.
+    """
 
     def build(self) -> RegistrySite:
         """Build the site."""
@@ -56,6 +62,9 @@ class UiTestCase(SiteTestCase):
         self.defect: Exception | None = None
         self.log = Path(self.mktemp())
         self.log.write_bytes(b"")
+        self.happening = Happening((), (), ())
+        self.hidden: set[Repository] = set()
+        self.looks = 0
         return build_site(
             clock=self.clock,
             backend=self.backend,
@@ -71,9 +80,19 @@ class UiTestCase(SiteTestCase):
                 public_url=lambda: self.public_url,
                 key=lambda: b"k" * 32,
                 audit=AuditTail(str(self.log), Threads()),
+                happening=NowSources(look=self._look, shows=self._shows, now=lambda: NOW),
                 now=lambda: NOW,
             ),
         )
+
+    async def _look(self) -> Happening:
+        self.looks += 1
+        if self.defect is not None:
+            raise self.defect
+        return self.happening
+
+    async def _shows(self, repository: Repository, rights: Rights) -> bool:
+        return rights.allows(Action.PULL, repository) and repository not in self.hidden
 
     async def _told(self) -> Mapping[str, object]:
         if self.defect is not None:

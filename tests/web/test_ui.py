@@ -13,7 +13,7 @@ from nora.web.ui import endpoints
 from tests.support.doors import PASSWORD, TOKEN, House, basic
 from tests.support.ui_site import HOSTILE, NOW, UiTestCase, upstream
 
-PAGES = ("/ui/", "/ui/?period=day", "/ui/?period=month", "/ui/upstreams", "/ui/client")
+PAGES = ("/ui/", "/ui/?period=day", "/ui/?period=month", "/ui/now", "/ui/upstreams", "/ui/client")
 MINUTE = int(NOW) // 60 * 60
 
 
@@ -66,7 +66,7 @@ class PagesTests(UiTestCase):
                     [name for name in attributes if name.startswith("on") or name == "style"], tag
                 )
                 if tag == "script":
-                    self.assertEqual(attributes["src"], "/ui/static/nora.js")
+                    self.assertIn(attributes["src"], ("/ui/static/nora.js", "/ui/static/now.js"))
                 for name in ("src", "href"):
                     target = attributes.get(name)
                     if target is None or target.startswith("#"):
@@ -187,10 +187,10 @@ class PagesTests(UiTestCase):
                 reply = await self.page(path)
                 seen = Seen(reply.text)
                 self.assertEqual(reply.status, 200)
-                self.assertEqual([tag for tag, _ in seen.tags].count("script"), 1, path)
+                self.assertEqual([tag for tag, _ in seen.tags].count("script"), 1 + (path == "/ui/now"), path)
                 self.assertFalse([tag for tag, names in seen.tags if "onerror" in names])
                 self.assertLess(len(seen.tags) - plain[path], 20)
-                if path != "/ui/client":
+                if path not in ("/ui/client", "/ui/now"):
                     self.assertNotIn("x" * 1000, reply.text)
                     self.assertIn(text[:400], "".join(seen.words))
                     self.assertNotRegex(reply.text, f"(?<!<bdi>){re.escape(text[:400])}")
@@ -243,7 +243,10 @@ class PagesTests(UiTestCase):
 class LoginTests(UiTestCase):
     """The pages while `[auth]` is on."""
 
-    closed = ("/ui/", "/ui/upstreams", "/api/v1/dashboard", "/api/v1/history", "/api/v1/upstreams")
+    closed = (
+        *("/ui/", "/ui/upstreams", "/ui/now"),
+        *("/api/v1/dashboard", "/api/v1/history", "/api/v1/upstreams", "/api/v1/now"),
+    )
     open = ("/ui/client", "/api/v1/client")
     free = ("/ui/static/nora.css", "/ui/static/nora.js", "/ui/static/icon.svg", "/api/v1/openapi.json")
 
@@ -256,7 +259,7 @@ class LoginTests(UiTestCase):
 
     async def test_login_is_asked_for(self) -> None:
         """A browser without a login is asked for one in the way that it knows."""
-        for path in self.closed:
+        for path in (*self.closed, "/ui/now/events", "/api/v1/now/events"):
             reply = await self.page(path)
             self.assertEqual(
                 (reply.status, reply.headers["www-authenticate"][:18]), (401, 'Basic realm="nora"')

@@ -31,10 +31,11 @@ class ApiTests(UiTestCase):
         self.assertEqual(
             set(description.paths),
             {
-                *("/dashboard", "/history", "/upstreams", "/client", "/openapi.json", "/activity"),
+                *("/dashboard", "/history", "/now", "/upstreams", "/client", "/openapi.json", "/activity"),
                 *("/purge", "/refresh", "/delete"),
             },
         )
+        self.assertEqual(description.streams, ["/now/events"])
         for path in description.read:
             await self.tell(path, 403 if path == "/activity" else 200)
         for path in set(description.paths) - set(description.read):

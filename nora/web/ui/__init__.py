@@ -6,6 +6,7 @@ this server, and the policy of their answers forbids anything else. `facts` tell
 """
 
 from nora.web.ui.facts import Sources
+from nora.web.ui.now import NowSources
 from nora.web.ui.site import UiSite
 
-__all__ = ["Sources", "UiSite"]
+__all__ = ["NowSources", "Sources", "UiSite"]

@@ -28,6 +28,7 @@ from nora.web.ui.rendering import viewer
 
 HTML = b"text/html; charset=utf-8"
 JSON = b"application/json"
+EVENTS = b"text/event-stream"
 POLICY = b"; ".join(
     (
         *(
@@ -58,6 +59,8 @@ class Answer:
     content_type: bytes
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ((b"Cache-Control", b"no-store"),)
+    begin: Callable[[RegistryRequest], None] | None = None
+    """Sends a body that comes bit by bit, in the place of `body`."""
 
 
 Answering = Callable[[RegistryRequest], Awaitable[Answer]]
@@ -159,6 +162,9 @@ class Endpoints(Resource):
         request.setHeader(b"Content-Type", answer.content_type)
         for name, value in (*_HEADERS, *answer.headers):
             request.setHeader(name, value)
+        if answer.begin is not None and request.method != b"HEAD":
+            answer.begin(request)
+            return
         if answer.status != 304:
             request.setHeader(b"Content-Length", b"%d" % len(answer.body))
         request.write(b"" if request.method == b"HEAD" else answer.body)

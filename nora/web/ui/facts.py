@@ -19,6 +19,7 @@ from nora.web import challenges
 from nora.web.pages import Health
 from nora.web.requests import RegistryRequest
 from nora.web.ui import words
+from nora.web.ui.now import NowSources
 from nora.web.ui.periods import Period, Series, hit_rate
 from nora.web.ui.snippets import Server, snippets
 from nora.web.visitors import visitor
@@ -40,6 +41,7 @@ class Sources:
     """The store's key: all its processes have the same."""
     audit: AuditTail | None = None
     """The audit log; None where none is written."""
+    happening: NowSources
     now: Callable[[], float] = time.time
     """Seconds since the epoch."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 
+from twisted.internet.interfaces import IReactorTime
+
 from nora.oci.errors import InvalidRequest
 from nora.web import asked, errors, ranges
 from nora.web.doorkeeper import Doorkeeper
@@ -15,6 +17,7 @@ from nora.web.ui.activity import Activity
 from nora.web.ui.administered import Administered
 from nora.web.ui.endpoints import HTML, JSON, Answer, Endpoint, Endpoints, as_json
 from nora.web.ui.facts import Facts, Sources, Telling
+from nora.web.ui.now import NowPage
 from nora.web.ui.periods import PERIODS, Period
 from nora.web.ui.rendering import StaticFile, Templates, openapi, static_files
 
@@ -33,11 +36,14 @@ _TITLES = {
 class UiSite:
     """Makes the resources of `/ui` and `/api`. `doorkeeper` gives the door that stands now."""
 
-    def __init__(self, sources: Sources, doorkeeper: Callable[[], Doorkeeper], actions: Actions) -> None:
+    def __init__(
+        self, sources: Sources, doorkeeper: Callable[[], Doorkeeper], actions: Actions, clock: IReactorTime
+    ) -> None:
         self._telling = Telling(sources)
         self._administered = Administered(actions, Activity(sources.audit), self._page)
         self._templates = Templates()
         self._doorkeeper = doorkeeper
+        self._now = NowPage(sources.happening, self._templates, doorkeeper, clock)
         self._openapi = openapi()
 
     def pages(self) -> Endpoints:
@@ -45,6 +51,8 @@ class UiSite:
         endpoints = {
             (): Endpoint(_home, free=True),
             (b"",): Endpoint(self._dashboard),
+            (b"now",): Endpoint(self._now.page),
+            (b"now", b"events"): Endpoint(self._now.page_events),
             (b"upstreams",): Endpoint(self._upstreams),
             (b"client",): Endpoint(self._client, public=True),
             **self._administered.pages(),
@@ -59,6 +67,8 @@ class UiSite:
             (b"v1", b"openapi.json"): Endpoint(self._describe, free=True),
             (b"v1", b"dashboard"): Endpoint(self._api_dashboard),
             (b"v1", b"history"): Endpoint(self._api_history),
+            (b"v1", b"now"): Endpoint(self._now.api),
+            (b"v1", b"now", b"events"): Endpoint(self._now.api_events),
             (b"v1", b"upstreams"): Endpoint(self._api_upstreams),
             (b"v1", b"client"): Endpoint(self._api_client, public=True),
             **self._administered.api(),

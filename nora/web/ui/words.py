@@ -68,6 +68,31 @@ def clock(text: str) -> str:
     return f"{text[:10]} {text[11:16]}{_SPACE}UTC"
 
 
+def exact(text: str) -> str:
+    """Write a moment of ISO 8601 for a person, to the second."""
+    return f"{text[:10]} {text[11:19]}{_SPACE}UTC"
+
+
+def time_of_day(text: str) -> str:
+    """Write the time of the day of a moment of ISO 8601."""
+    return text[11:19]
+
+
+def brief(reference: str) -> str:
+    """Cut a digest where a person stops comparing it; a tag stays."""
+    algorithm, colon, encoded = reference.partition(":")
+    return (
+        f"{algorithm}:{encoded[:12]}\N{HORIZONTAL ELLIPSIS}"
+        if colon and len(encoded) > 16
+        else clip(reference)
+    )
+
+
+def seconds(value: float) -> str:
+    """Write how long something took."""
+    return latency(value) if value < 60 else duration(value)
+
+
 def clip(text: str) -> str:
     """Cut a text that somebody else wrote where it stops being read."""
     return text if len(text) <= _MOST else f"{text[:_MOST]}\N{HORIZONTAL ELLIPSIS}"

@@ -13,6 +13,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -296,7 +297,7 @@ class LinkTests(SynchronousTestCase):
         self.sent = StringTransport()
         self.parent.makeConnection(self.sent)
         self.crew = Crew(Place(1, 2))
-        self.link = ParentLink("old", lambda: self.calls.append("stop"))
+        self.link = ParentLink("old", lambda: self.calls.append("stop"), Clock())
         self.answered = StringTransport()
         self.link.wire.makeConnection(self.answered)
         self.application = FakeApplication()
@@ -339,6 +340,13 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(self.calls, ["reopen", "stop"])
         self.assertEqual(self.application.calls, ["hurry"])
 
+    def test_question(self) -> None:
+        """What another worker asks by way of the parent is answered that way."""
+        self.drive()
+        self.link.neighbours.answer = lambda: b"it goes"
+        self.hear("tell", (2, 7))
+        self.assertEqual(self.said, [("told", (2, 7, b"it goes"))])
+
     def test_told(self) -> None:
         """What the service tells goes to the parent, as far as that does not know it."""
         self.link.status("cannot start: x")
@@ -367,7 +375,7 @@ class LinkTests(SynchronousTestCase):
         def stopped() -> None:
             raise ReactorNotRunning
 
-        link = ParentLink("old", stopped)
+        link = ParentLink("old", stopped, Clock())
         link.drive(self.application, lambda: None)
         link.wire.makeConnection(StringTransport())
         self.parent.say("stop")
