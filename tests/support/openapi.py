@@ -26,9 +26,13 @@ class Description:
     def streams(self) -> list[str]:
         """The paths that are answered by server-sent events."""
         answers = {
-            path: told["get"]["responses"]["200"]["content"] for path, told in self._document["paths"].items()
+            path: self._document["paths"][path]["get"]["responses"]["200"]["content"] for path in self._read
         }
         return [path for path, content in answers.items() if "text/event-stream" in content]
+
+    @property
+    def _read(self) -> list[str]:
+        return [path for path, methods in self._document["paths"].items() if "get" in methods]
 
     def check_event(self, schema: str, told: object) -> None:
         """Raise unless `told` is what the events of a stream tell."""
@@ -38,8 +42,8 @@ class Description:
 
     @property
     def read(self) -> list[str]:
-        """Those of the paths that are read by GET."""
-        return [path for path, methods in self._document["paths"].items() if "get" in methods]
+        """Those of the paths that are read by GET, but for streams."""
+        return [path for path in self.paths if path in self._read]
 
     def check_request(self, path: str, told: object) -> None:
         """Raise unless `told` is what a POST of `path` may bring."""

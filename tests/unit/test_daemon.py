@@ -241,6 +241,7 @@ class SignalTests(SynchronousTestCase):
             process = nora.launch()
             self.addCleanup(process.kill)
             process.wait_until(lambda: "waiting up to" in nora.log, "the waiting")
+            process.wait_until(lambda: handles_term(process.pid), "the signal functions")
             nora.signal(signal.SIGTERM)
             self.assertIn(process.wait(5), ENDED, nora.log)
         self.assertIn("Server Shut Down", nora.log)
