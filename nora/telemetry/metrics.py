@@ -22,6 +22,7 @@ from prometheus_client import (
 )
 
 from nora.telemetry.exchanges import Exchanges
+from nora.telemetry.pulls import Pulls
 from nora.telemetry.shared import shared_text
 from nora.telemetry.sums import Tally
 
@@ -45,7 +46,7 @@ class Metrics:
     """All metrics of one process, in `registry`. No method of it may be called from a signal handler.
 
     Where several processes count in one `directory` (`nora.telemetry.shared`), it tells those of all of them.
-    What the pages of NORA itself show is counted along, of this process alone: `tally`, `exchanges`.
+    What the pages of NORA itself show is counted along, of this process alone: `tally`, `exchanges`, `pulls`.
     """
 
     def __init__(self, registry: CollectorRegistry, version: str = "", directory: str = "") -> None:
@@ -54,6 +55,7 @@ class Metrics:
         self._registry = registry
         self.tally = Tally()
         self.exchanges = Exchanges()
+        self.pulls = Pulls()
         self._directory = directory
         self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._pulls()

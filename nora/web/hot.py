@@ -28,6 +28,7 @@ from twisted.web.http import datetimeToString
 from nora.access import Rights
 from nora.storage.interfaces import Stamp
 from nora.storage.witness import Witness, present
+from nora.telemetry.pulls import Key as PullKey
 from nora.web.requests import RegistryRequest, Visit
 
 MAX_BYTES = 32 * 1024 * 1024
@@ -61,6 +62,8 @@ class Prepared:
     """What the audit log is told, but for the user."""
     pull: bool
     """Whether it counts as a pull: the GET of an image manifest."""
+    pulled: PullKey | None
+    """What is counted as given out, of an index too; None for a HEAD."""
 
     @property
     def size(self) -> int:
@@ -125,9 +128,19 @@ class Hot:
         return watch
 
     def keep(
-        self, request: RegistryRequest, rights: Rights, watch: Watch, body: bytes, *, pull: bool
+        self,
+        request: RegistryRequest,
+        rights: Rights,
+        watch: Watch,
+        body: bytes,
+        *,
+        pull: bool,
+        pulled: PullKey | None,
     ) -> None:
-        """Prepare what is about to go out as a 200, if it may be served again. `pull`: it counts as one."""
+        """Prepare what is about to go out as a 200, if it may be served again.
+
+        `pull`: it counts as one; `pulled` is the manifest that is given out, None for a HEAD.
+        """
         visit, witness = request.visit, watch.witness
         since = self._now()
         if visit is None or not witness.reliable or watch.rules != self._rules:
@@ -139,7 +152,7 @@ class Hot:
             return
         until = min(witness.until, since + _LONGEST)
         stamps = tuple(witness.seen.items())
-        prepared = Prepared(_head(request), body, stamps, since, until, visit, pull)
+        prepared = Prepared(_head(request), body, stamps, since, until, visit, pull, pulled)
         key = (request.method, request.uri, rights)
         self._drop(key)
         self._prepared[key] = prepared
@@ -191,6 +204,8 @@ class Hot:
         request.channel.send(block)
         if prepared.pull:
             site.metrics.pulled(True)
+        if prepared.pulled is not None:
+            site.metrics.pulls.pulled(prepared.pulled)
         request.visit = attrs.evolve(prepared.visit, user=rights.user)
         request.tell(aborted=False)
         request.finish()

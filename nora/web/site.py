@@ -73,7 +73,7 @@ def build_site(
     )
     root = Root(None if ui is None else b"/ui/")
     if ui is not None:
-        pages = UiSite(ui, lambda: backend.doorkeeper)
+        pages = UiSite(ui, lambda: backend.doorkeeper, lambda: backend.contents)
         root.putChild(b"ui", pages.pages())
         root.putChild(b"api", pages.api())
     tokens = TokenPage(lambda: backend.doorkeeper if isinstance(backend.doorkeeper, GuardedDoor) else None)

@@ -22,6 +22,15 @@ class Description:
         """The paths that it describes."""
         return list(self._document["paths"])
 
+    @property
+    def bare(self) -> list[str]:
+        """Those of the paths that can be asked for without parameters."""
+        return [path for path in self.paths if not self._needs(path)]
+
+    def _needs(self, path: str) -> bool:
+        told = self._document["paths"][path]["get"].get("parameters", ())
+        return any(each.get("required") for each in told)
+
     def check(self, path: str, status: int, content_type: str, told: object) -> None:
         """Raise unless `told` is what a GET of `path` may be answered with."""
         answers = self._document["paths"][path]["get"]["responses"]

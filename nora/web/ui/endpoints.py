@@ -66,6 +66,8 @@ class Endpoint:
     public: bool = False
     free: bool = False
     """It is shown to everybody, as the style sheet is."""
+    deep: bool = False
+    """It is also what is below its path, of one segment."""
 
 
 def plain(request: RegistryRequest, error: BaseException) -> Answer:
@@ -107,8 +109,9 @@ class Endpoints(Resource):
     async def _answer(self, request: RegistryRequest) -> Answer:
         if request.method not in (b"GET", b"HEAD"):
             raise Unsupported("this page takes GET and HEAD")
-        endpoint = self._endpoints.get(tuple(request.postpath or ()))
-        if endpoint is None:
+        segments = tuple(request.postpath or ())
+        endpoint = self._endpoints.get(segments, self._endpoints.get(segments[:1]))
+        if endpoint is None or not (endpoint.deep or segments in self._endpoints):
             raise errors.NotOffered("there is nothing at this path")
         if not endpoint.free:
             await self._admit(request, endpoint)
@@ -117,7 +120,7 @@ class Endpoints(Resource):
     async def _admit(self, request: RegistryRequest, endpoint: Endpoint) -> None:
         doorkeeper = self._doorkeeper()
         try:
-            rights = await doorkeeper.admit(request)
+            request.rights = rights = await doorkeeper.admit(request)
         except Unauthorized as error:
             raise challenges.basic(error.message) from None
         if rights.user is None and isinstance(doorkeeper, GuardedDoor) and not endpoint.public:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 
+from nora.content.contents import Contents
 from nora.oci.errors import InvalidRequest
 from nora.web import asked, errors, ranges
 from nora.web.doorkeeper import Doorkeeper
 from nora.web.requests import RegistryRequest
 from nora.web.ui import charts
+from nora.web.ui.contents import ContentsFacts
 from nora.web.ui.endpoints import HTML, JSON, Answer, Endpoint, Endpoints
 from nora.web.ui.facts import Facts, Sources, Telling
 from nora.web.ui.periods import PERIODS, Period
@@ -26,8 +28,14 @@ _TITLES = {
 class UiSite:
     """Makes the resources of `/ui` and `/api`. `doorkeeper` gives the door that stands now."""
 
-    def __init__(self, sources: Sources, doorkeeper: Callable[[], Doorkeeper]) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        doorkeeper: Callable[[], Doorkeeper],
+        contents: Callable[[], Contents | None],
+    ) -> None:
         self._telling = Telling(sources)
+        self._contents = ContentsFacts(contents, self._telling)
         self._templates = Templates()
         self._doorkeeper = doorkeeper
         self._openapi = openapi()
@@ -39,6 +47,7 @@ class UiSite:
             (b"",): Endpoint(self._dashboard),
             (b"upstreams",): Endpoint(self._upstreams),
             (b"client",): Endpoint(self._client, public=True),
+            (b"contents",): Endpoint(self._contents_page, deep=True),
         }
         for name, file in static_files().items():
             endpoints[b"static", name] = Endpoint(_sender(file), free=True)
@@ -52,6 +61,9 @@ class UiSite:
             (b"v1", b"history"): Endpoint(self._api_history),
             (b"v1", b"upstreams"): Endpoint(self._api_upstreams),
             (b"v1", b"client"): Endpoint(self._api_client, public=True),
+            (b"v1", b"repositories"): Endpoint(self._api_repositories),
+            (b"v1", b"repositories", b"tags"): Endpoint(self._api_tags),
+            (b"v1", b"repositories", b"image"): Endpoint(self._api_image),
         }
         return Endpoints(endpoints, self._doorkeeper)
 
@@ -76,8 +88,12 @@ class UiSite:
     async def _client(self, request: RegistryRequest) -> Answer:
         return self._page("client", await self._telling.client(request))
 
+    async def _contents_page(self, request: RegistryRequest) -> Answer:
+        name, facts = await self._contents.page(request)
+        return self._page(name, facts, here="contents")
+
     def _page(self, name: str, facts: Facts, **more: object) -> Answer:
-        return Answer(self._templates.fill(name, here=name, **facts, **more), HTML)
+        return Answer(self._templates.fill(name, **{"here": name, **facts, **more}), HTML)
 
     def _refuse(self, request: RegistryRequest, error: BaseException) -> Answer:
         told = errors.tell(error)
@@ -102,6 +118,15 @@ class UiSite:
 
     async def _api_client(self, request: RegistryRequest) -> Answer:
         return _json(await self._telling.client(request))
+
+    async def _api_repositories(self, request: RegistryRequest) -> Answer:
+        return _json(await self._contents.repositories(request))
+
+    async def _api_tags(self, request: RegistryRequest) -> Answer:
+        return _json(await self._contents.tags(request))
+
+    async def _api_image(self, request: RegistryRequest) -> Answer:
+        return _json(await self._contents.image(request))
 
 
 async def _home(request: RegistryRequest) -> Answer:
