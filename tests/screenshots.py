@@ -13,6 +13,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from tests.support import stock
 from tests.support.browser import Browser, browser
 from tests.support.daemon import Nora
 from tests.support.images import Image, image, layer_of_noise
@@ -20,7 +21,15 @@ from tests.support.programs import free_port, wait_for
 from tests.support.room import Room, make_room
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
-PAGES = {"dashboard": "/ui/?period=day", "upstreams": "/ui/upstreams", "client": "/ui/client"}
+PAGES = {
+    "dashboard": "/ui/?period=day",
+    "upstreams": "/ui/upstreams",
+    "client": "/ui/client",
+    "contents": "/ui/contents",
+    "repository": "/ui/contents/docker.io/library/nginx",
+    "index": "/ui/contents/docker.io/library/nginx:1.27",
+    "image": "/ui/contents/shop/web:2.4.1",
+}
 _ROW = "INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -72,6 +81,7 @@ def _nora(room: Room) -> Nora:
     for number in range(4):
         nora.get(f"/v2/quay.io/app/{number}/manifests/1")
     wait_for(lambda: b"Passed over" in nora.get("/ui/upstreams").body, "the circuit of who is dead")
+    stock.stock(nora, registry, room)
     return nora
 
 

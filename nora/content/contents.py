@@ -26,16 +26,19 @@ from nora.storage.interfaces import Index, Lists, Repositories, TagRecord
 from nora.storage.overview import Held, Overview, Pulled
 from nora.storage.repositories import is_namespace
 
-_STEP = 1000
-_LOOKS = 10_000
-"""What looking at names may cost on one page, the rules for one name being 1."""
-_PRIVATE_LOOK = 10
-"""What it costs to read whether a repository is private."""
+_STEP = 250
+"""Names that are asked for at once."""
+_LOOKS = 5000
+"""What looking at names may cost on one page, the rules for one name being 1: some tens of milliseconds."""
+_PRIVATE_LOOK, _ASKED = 10, 50
+"""What it costs to read whether a repository is private, and to ask for names once."""
+_LAST = "\N{DELETE}"
+"""No name has this character, and none that one has comes after it."""
 _SEARCHES = 10
 """Steps of a search on one page; one looks at 50,000 names (`nora.storage.overview.STEP`)."""
-_ENTRIES, _ENTRIES_TOGETHER = 1000, 10_000
+_ENTRIES, _ENTRIES_TOGETHER = 1000, 5000
 """Entries of the index that are added up for the size of a repository, and of all on a page."""
-_ENTRIES_ALONE = 20_000
+_ENTRIES_ALONE = 5000
 
 
 @attrs.frozen
@@ -192,24 +195,35 @@ class Contents:
     async def _names(
         self, text: str, last: str, limit: int, rights: Rights
     ) -> tuple[Sequence[Repository], str | None]:
-        """Find the names of a page, and the one to go on after."""
+        """Find the names of a page, and the one to go on after.
+
+        Names that no rule can allow, by how they begin, are passed over in one step.
+        """
+        beginnings = rights.beginnings(Action.PULL)
         found: list[Repository] = []
         looks, searches = _LOOKS, _SEARCHES
         while True:
-            step, end = await self._step(text, last)
+            start = _start(last, beginnings)
+            if start is None:
+                return found, None
+            step, end = await self._step(text, start)
+            looks -= _ASKED
+            searches -= 1
             for repository in step:
                 name = full_name(repository)
                 if name == last:
                     continue
                 if looks <= 0:
                     return found, last
+                if not name.startswith(beginnings):
+                    end = name
+                    break
                 looks -= self._price(repository, rights)
                 if await self._visible(repository, rights):
                     if len(found) >= limit:
                         return found, full_name(found[-1])
                     found.append(repository)
                 last = name
-            searches -= 1
             if end is None:
                 return found, None
             last = end
@@ -249,6 +263,17 @@ class Contents:
             return None
         until = self._freshness.until(repository, tag, record)
         return None if until == float("inf") else until
+
+
+def _start(last: str, beginnings: Sequence[str]) -> str | None:
+    """Tell after which name to look on for the first after `last` that begins so; None when there can be none."""
+    for each in beginnings:
+        if last.startswith(each):
+            return last
+        if each > last:
+            # Right before it, so that the name which is all of it is found too.
+            return f"{each[:-1]}{chr(ord(each[-1]) - 1)}{_LAST}"
+    return None
 
 
 def _meant(name: str) -> list[Repository]:

@@ -181,11 +181,28 @@ class RightsTests(ContentsTestCase):
 
     async def test_few_of_many(self) -> None:
         """A page of a client that may see little ends after a bounded look, and leads on."""
-        self.patch(contents, "_LOOKS", 20)
+        self.patch(contents, "_LOOKS", 20 + 3 * 50)
         self.patch(contents, "_STEP", 7)
         for number in range(30):
             self.stocked.store.index.appeared(Repository("docker.io", f"library/a{number:02d}"))
+        self.backend.doorkeeper = self.house.door(Rule("bob", "*team/*", (Action.PULL,)))
         first = await self.tell("/repositories", self.bob)
         self.assertEqual((first["repositories"], first["next"]), ([], "docker.io/library/a19"))
         self.assertIn("Look further", (await self.page("/ui/contents", self.bob)).text)
         self.assertEqual(await self.names(self.bob, f"?after={first['next']}"), ["team/app"])
+
+    async def test_rules_that_lead_there(self) -> None:
+        """What no rule can allow, by how it begins, is passed over, and nothing that one allows is missed."""
+        self.patch(contents, "_LOOKS", 1000)
+        self.patch(contents, "_STEP", 2)
+        for name in ("a", "team", "team/b/c", "teams/x", "x", "x/y", "xy", "z/1", "z/2", "z/3"):
+            self.stocked.store.index.appeared(Repository(LOCAL, name))
+        pull = (Action.PULL,)
+        for patterns, expected in (
+            (("team/*", "x", "z/*2"), ["team/app", "team/b/c", "x", "z/2"]),
+            (("z/3",), ["z/3"]),
+            (("none", "zz*"), []),
+            (("x*", "x/*"), ["x", "x/y", "xy"]),
+        ):
+            self.backend.doorkeeper = self.house.door(*(Rule("bob", pattern, pull) for pattern in patterns))
+            self.assertEqual(await self.names(self.bob), expected)
