@@ -38,7 +38,7 @@ _SEARCHES = 10
 """Steps of a search on one page; one looks at 50,000 names (`nora.storage.overview.STEP`)."""
 _ENTRIES, _ENTRIES_TOGETHER = 1000, 5000
 """Entries of the index that are added up for the size of a repository, and of all on a page."""
-_ENTRIES_ALONE = 5000
+_ENTRIES_ALONE = 2000
 
 
 @attrs.frozen

@@ -192,8 +192,12 @@ class SqliteIndex:
     def pulled(self, counts: Mapping[Key, int]) -> None:
         """Add to how often manifests were given out; those of a repository that may not read them are not kept."""
         told, now = self._pending.pulled, self._now()
-        for key, count in counts.items():
-            self._tell(told, key, (told.get(key, (0, 0.0))[0] + count, now), _MOST_LISTED)
+        for key, count in counts.items():  # there can be 50,000, so each is to cost next to nothing
+            before = told.get(key)
+            if before is not None or len(told) < _MOST_LISTED:
+                told[key] = (count if before is None else before[0] + count, now)
+        if told and self._running:
+            self._schedule()
 
     async def ask(self, otherwise: R, question: Callable[[sqlite3.Connection], R]) -> R:
         """Put a question to the file in the reading thread, or give `otherwise`; see `nora.storage.overview`."""

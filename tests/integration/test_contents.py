@@ -116,14 +116,16 @@ def test_pulls_are_counted(nora: Nora, window: Browser) -> None:
 def test_hostile_words(nora: Nora, window: Browser) -> None:
     """Labels, history and commands of an image that skopeo pulled are read as texts, and stay where they are."""
     log_in(window, "alice")
-    for width in (1280, 360):
+    for width in (1280, 800, 360):
         window.look(width)
+        for page in ("", f"/{_THING}", f"/{_THING}:1"):
+            window.open(f"{nora.url}/ui/contents{page}")
+            assert window.run(_OVERFLOW) <= 0, (page, width)
         window.open(f"{nora.url}/ui/contents/{_THING}:1")
         assert window.run("return window.harmed") is None
         assert window.run("return document.querySelectorAll('script').length") == 1
         assert window.run("return document.querySelectorAll('[onclick]').length") == 0
         assert _HOSTILE[:40] in window.run("return document.querySelector('.history').textContent")
-        assert window.run(_OVERFLOW) <= 0
         assert window.errors() == []
 
 

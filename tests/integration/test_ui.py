@@ -17,7 +17,10 @@ from tests.support.room import Room
 
 pytestmark = pytest.mark.needs("docker-registry", "skopeo", "chromium", "chromedriver")
 
-_PAGES = ("/ui/", "/ui/?period=day", "/ui/?period=month", "/ui/upstreams", "/ui/client", "/ui/nowhere")
+_PAGES = (
+    *("/ui/", "/ui/?period=day", "/ui/?period=month", "/ui/contents", "/ui/contents/docker.io/library/thing"),
+    *("/ui/upstreams", "/ui/client", "/ui/nowhere"),
+)
 _OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
