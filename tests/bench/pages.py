@@ -30,12 +30,13 @@ _RULES = [
 
 
 class Pages:
-    """NORA on the store, which stays in the room's `store` where there is one."""
+    """NORA on the store, which stays beside the room's `store` where there is one."""
 
     def __init__(self, room: Room, repositories: int) -> None:
         planned = stores.wide(repositories)
         self.title = f"{repositories:,} repositories"
-        self.store = room.store or room.path("wide-store")
+        kept = room.store
+        self.store = room.path("wide-store") if kept is None else kept.with_name(f"{kept.name}-wide")
         self.middle, self.end = planned.image(planned.count // 2), planned.image(planned.count - 1)
         marker = self.store.with_name(f"{self.store.name}.made")
         if not marker.exists() or marker.read_text() != f"wide {repositories}":

@@ -113,6 +113,19 @@ class OverviewTests(SynchronousTestCase):
         self.successResultOf(Deferred.fromCoroutine(self.index.replace([batch])))
         self.assertEqual(self.pulls(), {A: Pulled(2, NOW)})
 
+    def test_file_from_before(self) -> None:
+        """A file without the table gets it, and keeps what it has."""
+        self.index.linked(ONE, A)
+        self.successResultOf(Deferred.fromCoroutine(self.index.stop()))
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("DROP TABLE pulled")
+            connection.commit()
+        self.index = self.open()
+        self.overview = Overview(self.index)
+        self.pulled(ONE, A, 2)
+        self.flush()
+        self.assertEqual(self.pulls(), {A: Pulled(2, NOW)})
+
     def test_search(self) -> None:
         """A text is found anywhere in full names, in their order, in parts that go on after a name."""
         for name in ("team/app", "team/other", "x/team", "zoo"):
@@ -157,13 +170,9 @@ class OverviewTests(SynchronousTestCase):
             for statement, count in PLANNED.items():
                 plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", [None] * count).fetchall()
                 steps = [str(row[3]) for row in plan]
-                self.assertTrue(steps or statement.lstrip().startswith("INSERT"))
+                self.assertTrue(any("SEARCH" in step for step in steps), statement)
                 for step in steps:
-                    read = step.startswith("SCAN") and step not in (
-                        "SCAN parts",
-                        "SCAN here",
-                        "SCAN (subquery-1)",
-                    )
+                    read = step.startswith("SCAN") and step != "SCAN parts"
                     self.assertFalse(read or "TEMP B-TREE" in step, (statement, steps))
 
     def test_plan_of_the_list(self) -> None:
