@@ -43,7 +43,7 @@ bench: $(TEST) ## Measure NORA beside docker-registry and nginx; GROUPS="cached 
 	$(BIN)/python -m tests.bench $(GROUPS) $(if $(WRITE),--write)
 
 screenshots: $(TEST) ## Take a picture of every page into docs/images
-	@bash .ci/programs docker-registry chromium chromedriver
+	@bash .ci/programs docker-registry skopeo chromium chromedriver
 	$(BIN)/python -m tests.screenshots
 
 format: $(CHECK) ## Put the code into its format

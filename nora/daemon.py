@@ -300,6 +300,7 @@ class Daemon:
     async def _sum_up(self) -> None:
         """Have what was done lately added to the sums that the pages show."""
         self._store.index.counted(self._metrics.tally.take())
+        self._store.index.pulled(self._metrics.pulls.take())
 
     async def _sweep(self) -> None:
         swept = await self._store.parts.sweep(_PART_AGE)

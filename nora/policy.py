@@ -12,6 +12,8 @@ from nora.accounts import shared_namespaces, strangers
 from nora.concurrency import Background
 from nora.config import Config, DockerConfig
 from nora.content.administration import StoreAdministration
+from nora.content.contents import Contents
+from nora.content.shelves import Shelves
 from nora.hosting import build_hosting
 from nora.pull.absences import Absences
 from nora.pull.blobs import BlobPull
@@ -25,6 +27,7 @@ from nora.pull.privacy import Privacy, PrivateDiscovery, PrivatePull
 from nora.pull.tags import Tags
 from nora.pull.through import PullThrough
 from nora.push.turns import Turns
+from nora.storage.overview import Overview
 from nora.storage.store import Store
 from nora.telemetry import Metrics
 from nora.upstream.routing import Routing
@@ -66,9 +69,10 @@ class Policy:
         anonymous = strangers(configured.registries.values(), offline=docker.offline)
         everyone = shared_namespaces(docker.upstreams, anonymous)
         privacy = Privacy(store.records, self.owners, anonymous, everyone, background, time.time)
+        freshness = _freshness(docker)
         absences = Absences(reactor, docker.negative_ttl, metrics)
         manifests = Manifests(store.blobs, store.repositories, store.index, store.locks, background, absences)
-        pull = self._pull(docker, manifests, absences, fills)
+        pull = self._pull(docker, freshness, manifests, absences, fills)
         discovery = self._discovery(docker, manifests, absences)
         hosting = build_hosting(
             store,
@@ -90,10 +94,25 @@ class Policy:
             administration=StoreAdministration(routing, hosting.removal, pull),
             catalog=hosting.catalog,
             doorkeeper=doorkeeper,
+            contents=Contents(
+                store.index,
+                Overview(store.index),
+                Shelves(store.layout, store.disk),
+                store.holdings,
+                store.repositories,
+                store.lists,
+                privacy,
+                freshness,
+            ),
         )
 
     def _pull(
-        self, docker: DockerConfig, manifests: Manifests, absences: Absences, fills: Fills
+        self,
+        docker: DockerConfig,
+        freshness: Freshness,
+        manifests: Manifests,
+        absences: Absences,
+        fills: Fills,
     ) -> PullThrough:
         store, owners = self._store, self.owners
         tags = Tags(
@@ -104,15 +123,7 @@ class Policy:
             self._background,
             self._reactor,
             time.time,
-            Freshness(
-                docker.metadata_ttl,
-                docker.revalidate_timeout,
-                rules=tuple(Rule(rule.match, rule.ttl) for rule in docker.freshness),
-                max_stale=docker.max_stale,
-                forgets=docker.forgets,
-                quota_reserve=docker.quota_reserve,
-                offline=docker.offline,
-            ),
+            freshness,
         )
         blobs = BlobPull(
             store.blobs,
@@ -142,3 +153,15 @@ class Policy:
             list_ttl=docker.list_ttl,
             revalidate_timeout=docker.revalidate_timeout,
         )
+
+
+def _freshness(docker: DockerConfig) -> Freshness:
+    return Freshness(
+        docker.metadata_ttl,
+        docker.revalidate_timeout,
+        rules=tuple(Rule(rule.match, rule.ttl) for rule in docker.freshness),
+        max_stale=docker.max_stale,
+        forgets=docker.forgets,
+        quota_reserve=docker.quota_reserve,
+        offline=docker.offline,
+    )

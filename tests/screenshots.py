@@ -13,6 +13,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from tests.support import stock
 from tests.support.browser import Browser, browser
 from tests.support.busy import busy
 from tests.support.daemon import Nora
@@ -27,6 +28,10 @@ PAGES = {
     "client": "/ui/client",
     "activity": "/ui/activity",
     "purge": "/ui/actions/purge?repository=docker.io/library/nginx&tag=1",
+    "contents": "/ui/contents",
+    "repository": "/ui/contents/docker.io/library/nginx",
+    "index": "/ui/contents/docker.io/library/nginx:1.27",
+    "image": "/ui/contents/shop/web:2.4.1",
 }
 _ROW = "INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -81,6 +86,7 @@ def _nora(room: Room) -> Nora:
     for number in range(4):
         nora.get(f"/v2/quay.io/app/{number}/manifests/1")
     wait_for(lambda: b"Passed over" in nora.get("/ui/upstreams").body, "the circuit of who is dead")
+    stock.stock(nora, registry, room)
     return nora
 
 

@@ -34,6 +34,9 @@ class Rules(Protocol):
     def allow(self, user: str | None, action: Action, repository: str) -> bool:
         """Tell whether `user`, None for an anonymous client, may take `action` on a repository by its full name."""
 
+    def beginnings(self, user: str | None, action: Action) -> tuple[str, ...]:
+        """Tell with what the full names begin of all repositories that `allow` may allow; in order, none twice."""
+
 
 def full_name(repository: Repository) -> str:
     """Name a repository for the rules: a hosted one by its own name, a cached one `<namespace>/<name>`."""
@@ -78,6 +81,12 @@ class Rights:
         if self.scopes is not None or Action.ADMIN not in self.actions:
             return False
         return self.rules is None or self.rules.allow(self.user, Action.ADMIN, _EVERYTHING)
+
+    def beginnings(self, action: Action) -> tuple[str, ...]:
+        """Tell with what the full names begin of all repositories that `allows` may allow: `("",)` where any may be."""
+        if action not in self.actions:
+            return ()
+        return ("",) if self.rules is None else self.rules.beginnings(self.user, action)
 
     def require_on(self, action: Action, repository: Repository, name: str) -> None:
         """Raise `NotAllowed` unless both hold: `require` of the name, `allows` of the repository it means."""

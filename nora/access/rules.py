@@ -55,6 +55,11 @@ class Rule:
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_parts", tuple(self.repository.split("*")))
 
+    @property
+    def beginning(self) -> str:
+        """What every full name begins with that the pattern matches."""
+        return self._parts[0]
+
     def concerns(self, user: str | None) -> bool:
         """Tell whether the rule is for `user`, None for who has not logged in."""
         if user is None:
@@ -100,6 +105,17 @@ class RuleSet:
             if rule.matches(repository):
                 return action in rule.actions
         return False
+
+    def beginnings(self, user: str | None, action: Action) -> tuple[str, ...]:
+        """Tell with what names begin that `user` may take `action` on; see `nora.access.Rules`."""
+        if not self._rules:
+            return ("",)
+        told = sorted({rule.beginning for rule in self._of(user)[0] if action in rule.actions})
+        kept: list[str] = []
+        for each in told:
+            if not (kept and each.startswith(kept[-1])):
+                kept.append(each)
+        return tuple(kept)
 
     def _of(self, user: str | None) -> tuple[tuple[Rule, ...], frozenset[Action]]:
         """Give the rules that are for `user`, and all that they allow together."""

@@ -12,7 +12,8 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import attrs
 from twisted.logger import Logger
@@ -20,8 +21,10 @@ from twisted.logger import Logger
 from nora.access.rights import full_name
 from nora.oci import Digest, Repository
 from nora.oci.reference import LOCAL
+from nora.storage import overview, summing
 from nora.storage.interfaces import Totals
-from nora.telemetry.sums import HOUR, KEPT, Sums
+from nora.telemetry.pulls import Key
+from nora.telemetry.sums import Sums
 
 _VERSION = 2
 _BUSY = 5.0
@@ -51,14 +54,6 @@ CREATE TRIGGER blob_removed AFTER DELETE ON blobs
 CREATE TRIGGER blob_resized AFTER UPDATE OF size ON blobs
     BEGIN UPDATE totals SET bytes = bytes - old.size + new.size; END;
 """
-_SUMS = """
-CREATE TABLE IF NOT EXISTS sums (
-    span INTEGER NOT NULL, start INTEGER NOT NULL, requests INTEGER NOT NULL, pulls INTEGER NOT NULL,
-    hits INTEGER NOT NULL, served INTEGER NOT NULL, fetched INTEGER NOT NULL, pushed INTEGER NOT NULL,
-    PRIMARY KEY (span, start)
-) WITHOUT ROWID
-"""
-"""Apart from the schema, so that a file from before there were sums gets the table and keeps all else."""
 _STORE = """
 INSERT INTO blobs (digest, size, stored_at, used_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET size = excluded.size
@@ -68,18 +63,13 @@ INSERT INTO listed (namespace, name, digest, size) VALUES (?, ?, ?, ?)
 ON CONFLICT (namespace, name, digest) DO UPDATE SET size = excluded.size
 """
 
-_COUNT = """
-INSERT INTO sums (span, start, requests, pulls, hits, served, fetched, pushed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (span, start) DO UPDATE SET
-    requests = requests + excluded.requests, pulls = pulls + excluded.pulls, hits = hits + excluded.hits,
-    served = served + excluded.served, fetched = fetched + excluded.fetched, pushed = pushed + excluded.pushed
-"""
-
 _UNLINK = "DELETE FROM links WHERE digest = ? AND namespace = ? AND name = ?"
 _HOLDERS = """
 SELECT namespace, name FROM links WHERE digest = ? AND namespace = ?
 UNION ALL SELECT namespace, name FROM links WHERE digest = ? AND namespace <> ? LIMIT ?
 """
+
+R = TypeVar("R")
 
 Sizes = Mapping[Digest, "tuple[int, float] | None"]
 """Blobs and the size and time they were stored with; None for a removed one."""
@@ -98,10 +88,12 @@ class Batch:
     """False for one that has no manifest any more."""
     sums: dict[int, Sums] = attrs.Factory(dict)
     """What is to be added, by the minute's beginning in seconds since the epoch: here all words count."""
+    pulled: dict[Key, tuple[int, float]] = attrs.Factory(dict)
+    """Pulls to be added, and when the last was: here too."""
 
     def __len__(self) -> int:
         told = len(self.stored) + len(self.used) + len(self.listed) + len(self.linked)
-        return told + len(self.repositories) + len(self.sums)
+        return told + len(self.repositories) + len(self.sums) + len(self.pulled)
 
 
 def is_damage(error: Exception) -> bool:
@@ -174,12 +166,18 @@ class IndexDatabase:
             connection.executemany("INSERT OR IGNORE INTO repositories VALUES (?, ?, ?)", named)
             connection.executemany("DELETE FROM repositories WHERE full = ? AND namespace = ?", empty)
             connection.executemany(_UNLINK, unlinked)
+            overview.forget_pulls(connection, unlinked)
             connection.executemany("INSERT OR IGNORE INTO links VALUES (?, ?, ?)", sorted(linked))
             connection.executemany("DELETE FROM blobs WHERE digest = ?", removed)
             connection.executemany(_STORE, sorted(stored))
             connection.executemany("UPDATE blobs SET used_at = max(used_at, ?) WHERE digest = ?", used)
             connection.executemany(_LIST, sorted(listed))
-            _add(connection, batch.sums)
+            summing.add(connection, batch.sums)
+            overview.add_pulls(connection, batch.pulled)
+
+    def ask(self, question: Callable[[sqlite3.Connection], R]) -> R:
+        """Put a question of `nora.storage.overview`."""
+        return question(self._connected())
 
     def listed_size(self, repository: Repository, digest: Digest) -> int | None:
         """Tell the size that is listed for `digest` in `repository`."""
@@ -205,12 +203,7 @@ class IndexDatabase:
 
     def sums(self, span: int, since: int) -> list[tuple[int, Sums]]:
         """List the sums of the spans, in seconds, that begin at `since` or later, by their beginnings."""
-        found = self._connected().execute(
-            "SELECT start, requests, pulls, hits, served, fetched, pushed FROM sums "
-            "WHERE span = ? AND start >= ? ORDER BY start",
-            (span, since),
-        )
-        return [(row[0], Sums(*row[1:])) for row in found]
+        return summing.read(self._connected(), span, since)
 
     def totals(self, unwritten: Sizes) -> Totals:
         """Count what is stored, as it will be when `unwritten` is written."""
@@ -260,6 +253,7 @@ class IndexDatabase:
                     "DELETE FROM listed WHERE (namespace, name, digest) IN "
                     "(SELECT namespace, name, digest FROM old_listed)"
                 )
+                overview.forget_orphans(connection)
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -319,7 +313,8 @@ class IndexDatabase:
             elif version != _VERSION:
                 raise sqlite3.DatabaseError(f"its schema is {version}, not {_VERSION}")
             if make:
-                connection.execute(_SUMS)
+                connection.execute(summing.TABLE)
+                connection.execute(overview.PULLED)
             connection.execute("PRAGMA synchronous = NORMAL")
             _check(connection)
         except BaseException:
@@ -352,29 +347,15 @@ class IndexDatabase:
             os.close(descriptor)
 
 
-def _add(connection: sqlite3.Connection, sums: Mapping[int, Sums]) -> None:
-    """Add to the sums of minutes and hours, and drop what is too old, or lies ahead since a clock was put right."""
-    if not sums:
-        return
-    rows = [
-        (span, start - start % span, *attrs.astuple(each)) for start, each in sums.items() for span in KEPT
-    ]
-    connection.executemany(_COUNT, rows)
-    last = max(sums)
-    for span, kept in KEPT.items():
-        connection.execute(
-            "DELETE FROM sums WHERE span = ? AND (start <= ? OR start > ?)", (span, last - kept, last + HOUR)
-        )
-
-
 def _check(connection: sqlite3.Connection) -> None:
-    """Raise what `is_damage` knows unless the tables are there: at the price of seven pages, whatever their size."""
+    """Raise what `is_damage` knows unless the tables are there: at the price of eight pages, whatever their size."""
     tables = {
         "blobs": "digest",
         "listed": "digest",
         "links": "digest",
         "repositories": "full",
         "sums": "start",
+        "pulled": "digest",
     }
     for table, column in tables.items():
         try:

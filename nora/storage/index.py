@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -27,6 +27,7 @@ from nora.oci.reference import LOCAL
 from nora.storage.database import Batch, IndexDatabase, is_damage
 from nora.storage.disk import ThreadedDisk
 from nora.storage.interfaces import Totals
+from nora.telemetry.pulls import Key
 from nora.telemetry.sums import MINUTE, NOTHING, Sums
 
 R = TypeVar("R")
@@ -188,6 +189,20 @@ class SqliteIndex:
         minute = int(self._now()) // MINUTE * MINUTE
         self._tell(told, minute, told.get(minute, NOTHING) + sums, _MOST_MINUTES)
 
+    def pulled(self, counts: Mapping[Key, int]) -> None:
+        """Add to how often manifests were given out; those of a repository that may not read them are not kept."""
+        told, now = self._pending.pulled, self._now()
+        for key, count in counts.items():  # there can be 50,000, so each is to cost next to nothing
+            before = told.get(key)
+            if before is not None or len(told) < _MOST_LISTED:
+                told[key] = (count if before is None else before[0] + count, now)
+        if told and self._running:
+            self._schedule()
+
+    async def ask(self, otherwise: R, question: Callable[[sqlite3.Connection], R]) -> R:
+        """Put a question to the file in the reading thread, or give `otherwise`; see `nora.storage.overview`."""
+        return await self._ask(otherwise, lambda: self._read.ask(question))
+
     async def sums(self, span: int, since: int) -> list[tuple[int, Sums]]:
         """Tell, in order, the sums of the spans (`MINUTE` or `HOUR`) that begin at `since` or later, in all processes.
 
@@ -342,5 +357,9 @@ def _joined(older: Batch, newer: Batch) -> Batch:
         {
             minute: older.sums.get(minute, NOTHING) + newer.sums.get(minute, NOTHING)
             for minute in {**older.sums, **newer.sums}
+        },
+        {
+            **older.pulled,
+            **{key: (older.pulled.get(key, (0, 0))[0] + n, at) for key, (n, at) in newer.pulled.items()},
         },
     )

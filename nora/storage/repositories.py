@@ -157,7 +157,7 @@ class RecordedRepositories:
 
     async def owner(self, name: str) -> OwnerRecord | None:
         """Tell what the unqualified `name` resolved to."""
-        return _owner(await self._get(owner_key(name)))
+        return owner_of(await self._get(owner_key(name)))
 
     async def put_owner(self, name: str, record: OwnerRecord) -> None:
         """Remember what the unqualified `name` resolved to."""
@@ -169,7 +169,7 @@ class RecordedRepositories:
 
     async def tag_upstream(self, name: str, tag: str) -> OwnerRecord | None:
         """Tell which upstream had `tag` of the unqualified `name` when its owner did not."""
-        return _owner(await self._get(tag_upstream_key(name, tag)))
+        return owner_of(await self._get(tag_upstream_key(name, tag)))
 
     async def put_tag_upstream(self, name: str, tag: str, record: OwnerRecord) -> None:
         """Remember that."""
@@ -183,6 +183,11 @@ class RecordedRepositories:
         """Read a record's value; one that is not there is empty, and so lacks what it needs."""
         record = await self._records.get(key)
         return {} if record is None else record.value
+
+
+def is_namespace(text: str) -> bool:
+    """Tell whether `text` can be the namespace of a repository."""
+    return _NAMESPACE.match(text) is not None
 
 
 def _root(repository: Repository) -> str:
@@ -206,7 +211,8 @@ def _owner_value(record: OwnerRecord) -> dict[str, Any]:
     }
 
 
-def _owner(value: dict[str, Any]) -> OwnerRecord | None:
+def owner_of(value: dict[str, Any]) -> OwnerRecord | None:
+    """Read the value of the record of what a name resolved to."""
     upstream, namespace, since = _text(value, "upstream"), _text(value, "namespace"), _time(value, "since")
     provisional = value.get("provisional")
     if upstream is None or namespace is None or since is None or not isinstance(provisional, bool):

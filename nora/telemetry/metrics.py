@@ -22,6 +22,7 @@ from prometheus_client import (
 )
 
 from nora.telemetry.exchanges import Exchanges
+from nora.telemetry.pulls import Pulls
 from nora.telemetry.recent import make_ring
 from nora.telemetry.shared import shared_text
 from nora.telemetry.sums import Tally
@@ -46,7 +47,7 @@ class Metrics:
     """All metrics of one process, in `registry`. No method of it may be called from a signal handler.
 
     Where several processes count in one `directory` (`nora.telemetry.shared`), it tells those of all of them.
-    What the pages of NORA itself show is counted along, of this process alone: `tally`, `exchanges`, `recent`.
+    What the pages of NORA itself show is counted along, of this process alone: `tally`, `exchanges`, `pulls`, `recent`.
     """
 
     def __init__(self, registry: CollectorRegistry, version: str = "", directory: str = "") -> None:
@@ -56,6 +57,7 @@ class Metrics:
         self.tally = Tally()
         self.exchanges = Exchanges()
         self.recent = make_ring()
+        self.pulls = Pulls()
         self._directory = directory
         self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._pulls()

@@ -39,6 +39,7 @@ from nora.access import Rights
 from nora.storage.interfaces import Stamp
 from nora.storage.witness import Witness, present
 from nora.telemetry import Repeated
+from nora.telemetry.pulls import Key as PullKey
 from nora.telemetry.recent import Given
 from nora.web.requests import RegistryRequest
 from nora.web.shelf import MAX_BYTES, Key, Prepared, Shelf
@@ -142,6 +143,8 @@ class Hot:
         metrics = site.metrics
         if prepared.pull:
             metrics.pulled(True)
+        if prepared.pulled is not None:
+            metrics.pulls.pulled(prepared.pulled)
         metrics.requested(known.told.event.method, prepared.endpoint, 200, seconds, sent)
         if prepared.endpoint == "manifest":
             site.last_pulls.pulled(known.told.event.client, began)
@@ -171,9 +174,19 @@ class Hot:
         return watch
 
     def keep(
-        self, request: RegistryRequest, rights: Rights, watch: Watch, body: bytes, *, pull: bool
+        self,
+        request: RegistryRequest,
+        rights: Rights,
+        watch: Watch,
+        body: bytes,
+        *,
+        pull: bool,
+        pulled: PullKey | None,
     ) -> None:
-        """Prepare what is about to go out as a 200, if it may be served again. `pull`: it counts as one."""
+        """Prepare what is about to go out as a 200, if it may be served again.
+
+        `pull`: it counts as one; `pulled` is the manifest that is given out, None for a HEAD.
+        """
         visit, witness = request.visit, watch.witness
         since = self._now()
         if visit is None or not witness.reliable or watch.rules != self._rules:
@@ -194,6 +207,7 @@ class Hot:
                 until=min(witness.until, since + _LONGEST),
                 visit=visit,
                 pull=pull,
+                pulled=pulled,
             )
         )
 
@@ -260,6 +274,8 @@ class Hot:
         channel.send(self._block(prepared, request.id, request.began, last))
         if prepared.pull:
             site.metrics.pulled(True)
+        if prepared.pulled is not None:
+            site.metrics.pulls.pulled(prepared.pulled)
         request.visit = attrs.evolve(prepared.visit, user=rights.user)
         event = request.tell(aborted=False)
         if event is not None and not any(map(request.requestHeaders.hasHeader, _ITS_OWN)):

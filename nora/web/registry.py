@@ -26,6 +26,7 @@ from werkzeug.routing import BaseConverter
 
 from nora.access import Rights
 from nora.concurrency import Background
+from nora.content.contents import Contents
 from nora.content.interfaces import Administration, Catalog, Removal
 from nora.oci import Digest, Reference, check_name, parse_reference
 from nora.oci.errors import InvalidName, NoraError, Unavailable, Unsupported
@@ -33,6 +34,7 @@ from nora.oci.reference import NAME_PATTERN
 from nora.pull.interfaces import Answer, Cached, Content, Discovery, Pull, Reader, Served
 from nora.push.interfaces import Push
 from nora.telemetry import Metrics
+from nora.telemetry.pulls import Key as PullKey
 from nora.upstream import via
 from nora.upstream.interfaces import Route
 from nora.web import answers, asked, errors, listings, ranges
@@ -74,6 +76,8 @@ class Backend:
     removal: Removal
     administration: Administration
     catalog: Catalog
+    contents: Contents | None = None
+    """What pages show of it all."""
     doorkeeper: Doorkeeper = attrs.field(factory=OpenDoor)
 
     def take_over(self, other: Backend) -> None:
@@ -210,7 +214,8 @@ class Registry:
         body = None if request.method == b"HEAD" else served.content.body
         if hot is not None and watch is not None and served.cached is Cached.HIT:
             pull = body is not None and not answers.is_index(descriptor.media_type)
-            hot.keep(request, rights, watch, body or b"", pull=pull)
+            given = None if body is None else _pulled(served)
+            hot.keep(request, rights, watch, body or b"", pull=pull, pulled=given)
         if body is None:
             return b""
         self._count(served)
@@ -248,7 +253,7 @@ class Registry:
             small = request.code == OK and reader.stop <= MAX_BLOB
             if hot is not None and watch is not None and small and served.cached is Cached.HIT:
                 body = await _whole(reader)
-                hot.keep(request, rights, watch, body, pull=False)
+                hot.keep(request, rights, watch, body, pull=False, pulled=None)
                 return body
             await send(request, reader, self._clock, self._stall_timeout, self._turns)
         finally:
@@ -346,6 +351,12 @@ class Registry:
     def _count(self, served: Served[Answer]) -> None:
         if not answers.is_index(served.content.descriptor.media_type):
             self._metrics.pulled(served.cached.stored)
+        self._metrics.pulls.pulled(_pulled(served))
+
+
+def _pulled(served: Served[Answer]) -> PullKey:
+    repository = served.repository
+    return repository.namespace, repository.name, str(served.content.descriptor.digest)
 
 
 async def _whole(reader: Reader) -> bytes:

@@ -9,6 +9,7 @@ import attrs
 
 from nora.access import Rights
 from nora.storage.interfaces import Stamp
+from nora.telemetry.pulls import Key as PullKey
 from nora.web.requests import Visit
 
 MAX_BYTES = 32 * 1024 * 1024
@@ -37,6 +38,8 @@ class Prepared:
     """What the audit log is told, but for the user."""
     pull: bool
     """Whether it counts as a pull: the GET of an image manifest."""
+    pulled: PullKey | None
+    """What is counted as given out, of an index too; None for a HEAD and for a blob."""
 
     @property
     def size(self) -> int:

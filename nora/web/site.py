@@ -86,7 +86,7 @@ def build_site(
             Seals(ui.key, ui.now),
             ui.public_url,
         )
-        pages = UiSite(ui, lambda: backend.doorkeeper, actions, clock)
+        pages = UiSite(ui, lambda: backend.doorkeeper, lambda: backend.contents, actions, clock)
         root.putChild(b"ui", pages.pages())
         root.putChild(b"api", pages.api())
     tokens = TokenPage(lambda: backend.doorkeeper if isinstance(backend.doorkeeper, GuardedDoor) else None)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.bench import cached, cold, deaths, encrypted, engines, large, pushed
+from tests.bench import cached, cold, deaths, encrypted, engines, large, pages, pushed
 from tests.bench.room import GIBIBYTE, MEBIBYTE, Room
 from tests.bench.tables import Row, table
 from tests.support.programs import find
@@ -73,12 +73,20 @@ def _large(room: Room, quick: bool) -> Iterator[Row]:
     servers.nora.stop()
 
 
+def _contents(room: Room, quick: bool) -> Iterator[Row]:
+    server = pages.Pages(room, 10_000 if quick else 100_000)
+    server.start()
+    yield from server.rows(5 if quick else 20)
+    server.nora.stop()
+
+
 _GROUPS: dict[str, Callable[[Room, bool], Iterator[Row]]] = {
     "cached": _cached,
     "cold": _cold,
     "push": _push,
     "tls": _tls,
     "large": _large,
+    "contents": _contents,
 }
 
 

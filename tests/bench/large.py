@@ -41,7 +41,7 @@ class Large:
         self.store = kept or room.path("large-store")
         marker = self.store.with_name(f"{self.store.name}.made")
         if not marker.exists() or int(marker.read_text()) != images:
-            stores.make(self.store, images)
+            stores.make(self.store, stores.plan(images))
             marker.write_text(str(images))
         upstreams = [{"url": "http://127.0.0.1:9", "namespace": stores.UPSTREAM}]
         self.nora = Nora(
@@ -60,17 +60,17 @@ class Large:
     @property
     def memory(self) -> float:
         """NORA's resident memory, in MiB."""
-        return sum(resident(_Watched(self.pid()))) / MEBIBYTE
+        return sum(resident(Watched(self.pid()))) / MEBIBYTE
 
     def start(self) -> float:
         """Start NORA; tells the seconds from the start of the program to the first manifest."""
         began = time.perf_counter()
         self.nora.launch()
-        _until_answered(self.nora, self.paths[0])
+        until_answered(self.nora, self.paths[0])
         return time.perf_counter() - began
 
 
-class _Watched:
+class Watched:
     """What `resident` wants of a server."""
 
     name = "NORA"
@@ -123,11 +123,11 @@ def starts(large: Large, rounds: int) -> Iterator[Row]:
         nora = Nora(large.room.path("nora-empty"), [])
         began = time.perf_counter()
         nora.launch()
-        _until_answered(nora, "/v2/")
+        until_answered(nora, "/v2/")
         empty.add("NORA", time.perf_counter() - began)
         nora.stop()
         first.add("NORA", large.start())
-        cost.add("NORA", cpu_seconds(_Watched(large.pid())))
+        cost.add("NORA", cpu_seconds(Watched(large.pid())))
         time.sleep(1)  # for the chores of a start
         after.add("NORA", large.memory)
         began = time.perf_counter()
@@ -244,7 +244,9 @@ def _walk(port: int, path: str, expected: int) -> list[float]:
     return took
 
 
-def _until_answered(nora: Nora, path: str) -> None:
+def until_answered(nora: Nora, path: str) -> None:
+    """Wait until NORA answers `path` with 200."""
+
     def answered() -> bool:
         return _status(nora.port, path) == 200
 

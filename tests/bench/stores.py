@@ -47,6 +47,7 @@ class Image:
 
     number: int
     repository: Repository
+    layers: int = LAYERS
 
     @property
     def tag(self) -> str:
@@ -57,7 +58,7 @@ class Image:
     def blobs(self) -> list[bytes]:
         """Its configuration, then its layers."""
         config = b'{"architecture":"amd64","os":"linux","config":{"Labels":{"n":"%07d"}}}' % self.number
-        return [config, *(b"%07d/%d" % (self.number, layer) for layer in range(LAYERS))]
+        return [config, *(b"%07d/%d" % (self.number, layer) for layer in range(self.layers))]
 
     @property
     def manifest(self) -> bytes:
@@ -74,37 +75,81 @@ class Image:
         return at + self.tag, at + str(_digest(self.manifest))
 
 
+@attrs.frozen
+class Plan:
+    """How the images of a store are spread: the first `large` in one repository, then `each` in each of the others."""
+
+    count: int
+    large: int
+    each: int = _EACH
+    layers: int = LAYERS
+
+    def image(self, number: int) -> Image:
+        """Give the image of a number."""
+        if number < self.large:
+            return Image(number, LARGE, self.layers)
+        group = (number - self.large) // self.each
+        if self.each > 1:
+            local, cached = f"team/app-{group:05d}", f"cached/app-{group:05d}"
+        else:
+            local, cached = (
+                f"team-{group % 97:02d}/app-{group:06d}",
+                f"group-{group % 89:02d}/image-{group:06d}",
+            )
+        repository = Repository(LOCAL, local) if group % 2 else Repository(UPSTREAM, cached)
+        return Image(number, repository, self.layers)
+
+    def is_first(self, number: int) -> bool:
+        """Tell whether it is the first image of its repository."""
+        return number == 0 or (number >= self.large and (number - self.large) % self.each == 0)
+
+
+def plan(count: int) -> Plan:
+    """Plan a store of `count` images: half in one hosted repository, the others ten to one, hosted or cached."""
+    return Plan(count, count // 2)
+
+
+def wide(repositories: int) -> Plan:
+    """Plan a store of so many repositories: one with 5,000 tags, the others with an image of two layers each."""
+    return Plan(repositories + 4999, 5000, 1, 2)
+
+
 def images(count: int) -> Iterator[Image]:
-    """Give the images of a store of `count`: half in one hosted repository, the others ten to one, hosted or cached."""
+    """Give the images of a store that was planned for `count`."""
+    planned = plan(count)
     for number in range(count):
-        yield Image(number, _repository(number, count // 2))
+        yield planned.image(number)
 
 
-def make(path: Path, count: int) -> None:
-    """Make a store of `count` images at `path`: ten times as many blobs, as many tags."""
+def make(path: Path, planned: Plan) -> None:
+    """Make the planned store at `path`: as many tags as images, and for each its manifest, configuration and layers."""
     layout = Layout(str(path))
     layout.prepare()
     for first in range(256):
         os.makedirs(f"{layout.blobs}/sha256/{first:02x}", exist_ok=True)
-    pieces = [(str(path), count, start) for start in range(0, count, _PIECE)]
+    pieces = [(str(path), planned, start) for start in range(0, planned.count, _PIECE)]
     with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
         for _ in pool.imap_unordered(_make_piece, pieces):
             pass
 
 
-def _make_piece(piece: tuple[str, int, int]) -> None:
-    path, count, start = piece
+def _make_piece(piece: tuple[str, Plan, int]) -> None:
+    path, planned, start = piece
     layout = Layout(path)
     records = _Records(layout)
     repositories = RecordedRepositories(records, _Deaf())
     now = time.time()
-    for number in range(start, min(start + _PIECE, count)):
-        image = Image(number, _repository(number, count // 2))
-        _do(_put(image, layout, records, repositories, now))
+    for number in range(start, min(start + _PIECE, planned.count)):
+        _do(_put(planned.image(number), planned.is_first(number), layout, records, repositories, now))
 
 
 async def _put(
-    image: Image, layout: Layout, records: _Records, repositories: RecordedRepositories, now: float
+    image: Image,
+    first: bool,
+    layout: Layout,
+    records: _Records,
+    repositories: RecordedRepositories,
+    now: float,
 ) -> None:
     repository, manifest = image.repository, image.manifest
     for blob in image.blobs:
@@ -117,7 +162,7 @@ async def _put(
     hosted = repository.namespace == LOCAL
     source = LOCAL if hosted else UPSTREAM
     await repositories.put_tag(repository, image.tag, TagRecord(descriptor, source, now))
-    if image.number % _EACH == 0:
+    if first:
         if hosted:
             await records.put(hosted_key(repository.name), {"since": now})
         else:
@@ -172,17 +217,6 @@ def _within(path: str, work: Any) -> Any:
         return work()
 
 
-def _repository(number: int, large: int) -> Repository:
-    if number < large:
-        return LARGE
-    group = (number - large) // _EACH
-    return (
-        Repository(LOCAL, f"team/app-{group:05d}")
-        if group % 2
-        else Repository(UPSTREAM, f"cached/app-{group:05d}")
-    )
-
-
 def _digest(data: bytes) -> Digest:
     return Digest("sha256", hashlib.sha256(data).hexdigest())
 
@@ -202,4 +236,4 @@ def _do(work: Coroutine[Any, Any, None]) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1000)
+    make(Path(sys.argv[1]), plan(int(sys.argv[2]) if len(sys.argv) > 2 else 1000))

@@ -150,8 +150,13 @@ def layer_of_noise(size: int, seed: int = 1) -> Layer:
     return layer({f"data/noise-{seed}": noise(size, seed)})
 
 
-def image(layers: Sequence[Layer], kind: str = "docker", architecture: str = "amd64") -> Image:
-    """Make an image of `layers`; `kind` is `docker` (schema 2) or `oci`."""
+def image(
+    layers: Sequence[Layer],
+    kind: str = "docker",
+    architecture: str = "amd64",
+    told: Mapping[str, object] | None = None,
+) -> Image:
+    """Make an image of `layers`; `kind` is `docker` (schema 2) or `oci`, `told` more words for its configuration."""
     types = _TYPES[kind]
     diff_ids = tuple(one.diff_id for one in layers)
     platform = {"architecture": architecture, "os": "linux"}
@@ -164,6 +169,7 @@ def image(layers: Sequence[Layer], kind: str = "docker", architecture: str = "am
                 "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/thing"]},
                 "rootfs": {"type": "layers", "diff_ids": diff_ids},
                 "history": [{"created": "2024-01-01T00:00:00Z", "created_by": "test"} for _ in layers],
+                **(told or {}),
             }
         ),
     )

@@ -45,6 +45,15 @@ class Description:
         """Those of the paths that are read by GET, but for streams."""
         return [path for path in self.paths if path in self._read]
 
+    @property
+    def bare(self) -> list[str]:
+        """Those of `read` that can be asked for without parameters."""
+        return [path for path in self.read if not self._needs(path)]
+
+    def _needs(self, path: str) -> bool:
+        told = self._document["paths"][path]["get"].get("parameters", ())
+        return any(each.get("required") for each in told)
+
     def check_request(self, path: str, told: object) -> None:
         """Raise unless `told` is what a POST of `path` may bring."""
         body = self._document["paths"][path]["post"]["requestBody"]["content"]["application/json"]

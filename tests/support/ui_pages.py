@@ -12,6 +12,7 @@ PAGES = (
         "/ui/client",
         "/ui/nowhere",
     ),
+    *("/ui/contents", "/ui/contents/docker.io/library/thing", "/ui/contents/docker.io/library/thing:1"),
     *("/ui/activity", "/ui/activity?client=nobody&outcome=refused", "/ui/activity?outcome=none"),
     "/ui/actions/refresh?repository=library/thing&tag=1",
     "/ui/actions/purge?repository=library/thing",

@@ -44,6 +44,19 @@ class HotTests(HotCase):
         self.assertEqual(self.pull.asked, 1)
         self.assertEqual(self.collector.get_sample_value("nora_docker_downloads_total"), 0)
 
+    async def test_given_out(self) -> None:
+        """Each GET counts for its manifest, an index too, prepared or not; a HEAD and an unchanged one do not."""
+        index = self.pull.add_manifest(b"{}", OCI_INDEX, "list")
+        for _ in range(3):
+            reply = await self.ask("GET", self.path)
+            await self.ask("GET", "/v2/library/x/manifests/list")
+            await self.ask("HEAD", self.path)
+            await self.ask("GET", self.path, f"If-None-Match: {reply.headers['etag']}")
+        given = self.metrics.pulls.take()
+        digest = reply.headers["docker-content-digest"]
+        self.assertEqual({key[2]: count for key, count in given.items()}, {digest: 3, str(index): 3})
+        self.assertEqual(self.metrics.pulls.take(), {})
+
     async def test_changed_record(self) -> None:
         """Any record that changed, appeared or went sends the next request the long way."""
         changes: list[tuple[str, Stamp | None]] = [

@@ -23,8 +23,8 @@ from nora.web.happening import Happening
 from nora.web.ui.now import PULLS
 from tests.support.doors import PASSWORD, House, basic
 from tests.support.openapi import Description
+from tests.support.seen import Seen
 from tests.support.ui_site import HOSTILE, NOW, UiTestCase
-from tests.web.test_ui import Seen
 
 THING = Repository("docker.io", "library/thing")
 SECRET = Repository("docker.io", "team/secret")

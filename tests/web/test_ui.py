@@ -4,38 +4,21 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 from nora.oci.manifest import OCI_MANIFEST
 from nora.telemetry import Sums
 from nora.web.ui import endpoints
+from tests.support.contents_case import ContentsTestCase
 from tests.support.doors import PASSWORD, TOKEN, House, basic
+from tests.support.seen import Seen
 from tests.support.ui_site import HOSTILE, NOW, UiTestCase, upstream
 
 PAGES = ("/ui/", "/ui/?period=day", "/ui/?period=month", "/ui/now", "/ui/upstreams", "/ui/client")
 MINUTE = int(NOW) // 60 * 60
 
 
-class Seen(HTMLParser):
-    """What a browser makes of a page: its elements, and what attributes they have."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take note of an element."""
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        """Take note of a text."""
-        self.words.append(data)
-
-
-class PagesTests(UiTestCase):
+class PagesTests(ContentsTestCase):
     """What the pages show."""
 
     async def test_ways_in(self) -> None:

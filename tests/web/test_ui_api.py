@@ -4,26 +4,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from nora.telemetry import Sums
+from tests.support.contents_case import ContentsTestCase
 from tests.support.openapi import Description
-from tests.support.ui_site import HOSTILE, NOW, UiTestCase, upstream
+from tests.support.ui_site import HOSTILE, NOW, upstream
 
 MINUTE = int(NOW) // 60 * 60
 
 
-class ApiTests(UiTestCase):
+class ApiTests(ContentsTestCase):
     """`/api/v1`."""
-
-    async def tell(self, path: str, status: int = 200) -> Any:
-        """Ask, and hold the answer to the description."""
-        reply = await self.ask("GET", f"/api/v1{path}")
-        self.assertEqual(reply.status, status, reply.body)
-        told = json.loads(reply.body)
-        description = Description(json.loads((await self.ask("GET", "/api/v1/openapi.json")).body))
-        description.check(path.partition("?")[0], reply.status, reply.headers["content-type"], told)
-        return told
 
     async def test_description_is_one(self) -> None:
         """The description describes each endpoint, and nothing that is not there."""
@@ -32,12 +23,13 @@ class ApiTests(UiTestCase):
             set(description.paths),
             {
                 *("/dashboard", "/history", "/now", "/upstreams", "/client", "/openapi.json", "/activity"),
+                *("/repositories", "/repositories/tags", "/repositories/image"),
                 *("/purge", "/refresh", "/delete"),
             },
         )
         self.assertEqual(description.streams, ["/now/events"])
-        for path in description.read:
-            await self.tell(path, 403 if path == "/activity" else 200)
+        for path in description.bare:
+            await self.tell(path, status=403 if path == "/activity" else 200)
         for path in set(description.paths) - set(description.read):
             self.assertEqual((await self.ask("GET", f"/api/v1{path}")).headers["allow"], "POST")
 
@@ -77,7 +69,7 @@ class ApiTests(UiTestCase):
     async def test_unknown_period(self) -> None:
         """A period that there is not is 400."""
         for period in ("", "year", "x" * 5000, "%00", "%ff"):
-            await self.tell(f"/history?period={period}", 400)
+            await self.tell(f"/history?period={period}", status=400)
 
     async def test_upstreams(self) -> None:
         """State, latencies in seconds, outcomes, quota; texts are told as they are."""

@@ -75,6 +75,8 @@ class Endpoint:
     public: bool = False
     free: bool = False
     """It is shown to everybody, as the style sheet is."""
+    deep: bool = False
+    """It is also what is below its path, of one segment."""
     take: Answering | None = None
     """Answers a POST, which may change something; it sees to it itself that no other site made a browser send it."""
 
@@ -130,8 +132,9 @@ class Endpoints(Resource):
         return NOT_DONE_YET
 
     async def _answer(self, request: RegistryRequest) -> Answer:
-        endpoint = self._endpoints.get(tuple(request.postpath or ()))
-        if endpoint is None:
+        segments = tuple(request.postpath or ())
+        endpoint = self._endpoints.get(segments, self._endpoints.get(segments[:1]))
+        if endpoint is None or not (endpoint.deep or segments in self._endpoints):
             raise errors.NotOffered("there is nothing at this path")
         answering = endpoint.answering(request)
         if not endpoint.free:
@@ -142,7 +145,7 @@ class Endpoints(Resource):
     async def _admit(self, request: RegistryRequest, endpoint: Endpoint) -> None:
         doorkeeper = self._doorkeeper()
         try:
-            rights = await doorkeeper.admit(request)
+            request.rights = rights = await doorkeeper.admit(request)
         except Unauthorized as error:
             raise challenges.basic(error.message) from None
         if rights.user is None and isinstance(doorkeeper, GuardedDoor) and not endpoint.public:

@@ -101,13 +101,12 @@ class Telling:
 
     async def client(self, request: RegistryRequest) -> Facts:
         """Tell how a client is set up, and when the machine that asks pulled last."""
-        scheme, host = challenges.known_as(request, self._sources.public_url())
-        server = Server(scheme, host)
+        server = self.server(request)
         health = cast(Facts, await self._sources.health())
         address = visitor(request).address
         last = request.site.last_pulls.last(address)
         return {
-            "server": {"url": server.url, "scheme": scheme, "host": host},
+            "server": {"url": server.url, "scheme": server.scheme, "host": server.host},
             "you": {
                 "address": address,
                 "last_pull_at": words.iso(last),
@@ -118,6 +117,10 @@ class Telling:
                 for each in snippets(server, [upstream["namespace"] for upstream in health["upstreams"]])
             ],
         }
+
+    def server(self, request: RegistryRequest) -> Server:
+        """Tell what the client of `request` knows this server as."""
+        return Server(*challenges.known_as(request, self._sources.public_url()))
 
     def _upstream(self, told: Facts) -> Facts:
         asked = self._sources.exchanges.told(told["name"])

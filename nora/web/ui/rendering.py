@@ -54,7 +54,7 @@ class Templates:
         for each in (
             *(words.size, words.number, words.percent, words.duration),
             *(words.latency, words.clock, words.clip, words.ago, words.since, words.ahead),
-            *(words.exact, words.time_of_day, words.brief, words.seconds),
+            *(words.exact, words.time_of_day, words.brief, words.seconds, words.place, words.short),
         ):
             environment.filters[each.__name__] = each
         environment.globals["version"] = nora.__version__

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
+from nora.content.contents import Contents
 from nora.oci.errors import InvalidRequest
 from nora.web import asked, errors, ranges
 from nora.web.doorkeeper import Doorkeeper
@@ -15,6 +16,7 @@ from nora.web.ui import charts
 from nora.web.ui.actions import Actions
 from nora.web.ui.activity import Activity
 from nora.web.ui.administered import Administered
+from nora.web.ui.contents import ContentsFacts
 from nora.web.ui.endpoints import HTML, JSON, Answer, Endpoint, Endpoints, as_json
 from nora.web.ui.facts import Facts, Sources, Telling
 from nora.web.ui.now import NowPage
@@ -37,9 +39,15 @@ class UiSite:
     """Makes the resources of `/ui` and `/api`. `doorkeeper` gives the door that stands now."""
 
     def __init__(
-        self, sources: Sources, doorkeeper: Callable[[], Doorkeeper], actions: Actions, clock: IReactorTime
+        self,
+        sources: Sources,
+        doorkeeper: Callable[[], Doorkeeper],
+        contents: Callable[[], Contents | None],
+        actions: Actions,
+        clock: IReactorTime,
     ) -> None:
         self._telling = Telling(sources)
+        self._contents = ContentsFacts(contents, self._telling)
         self._administered = Administered(actions, Activity(sources.audit), self._page)
         self._templates = Templates()
         self._doorkeeper = doorkeeper
@@ -56,6 +64,7 @@ class UiSite:
             (b"upstreams",): Endpoint(self._upstreams),
             (b"client",): Endpoint(self._client, public=True),
             **self._administered.pages(),
+            (b"contents",): Endpoint(self._contents_page, deep=True),
         }
         for name, file in static_files().items():
             endpoints[b"static", name] = Endpoint(_sender(file), free=True)
@@ -72,6 +81,9 @@ class UiSite:
             (b"v1", b"upstreams"): Endpoint(self._api_upstreams),
             (b"v1", b"client"): Endpoint(self._api_client, public=True),
             **self._administered.api(),
+            (b"v1", b"repositories"): Endpoint(self._api_repositories),
+            (b"v1", b"repositories", b"tags"): Endpoint(self._api_tags),
+            (b"v1", b"repositories", b"image"): Endpoint(self._api_image),
         }
         return Endpoints(endpoints, self._doorkeeper)
 
@@ -96,8 +108,12 @@ class UiSite:
     async def _client(self, request: RegistryRequest) -> Answer:
         return self._page("client", await self._telling.client(request))
 
+    async def _contents_page(self, request: RegistryRequest) -> Answer:
+        name, facts = await self._contents.page(request)
+        return self._page(name, facts, here="contents")
+
     def _page(self, name: str, facts: Facts, **more: object) -> Answer:
-        return Answer(self._templates.fill(name, here=name, **facts, **more), HTML)
+        return Answer(self._templates.fill(name, **{"here": name, **facts, **more}), HTML)
 
     def _refuse(self, request: RegistryRequest, error: BaseException) -> Answer:
         told = errors.tell(error, allow=request.allow)
@@ -122,6 +138,15 @@ class UiSite:
 
     async def _api_client(self, request: RegistryRequest) -> Answer:
         return as_json(await self._telling.client(request))
+
+    async def _api_repositories(self, request: RegistryRequest) -> Answer:
+        return as_json(await self._contents.repositories(request))
+
+    async def _api_tags(self, request: RegistryRequest) -> Answer:
+        return as_json(await self._contents.tags(request))
+
+    async def _api_image(self, request: RegistryRequest) -> Answer:
+        return as_json(await self._contents.image(request))
 
 
 async def _home(request: RegistryRequest) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import time
+from urllib.parse import quote
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _MOST = 400
@@ -96,6 +97,18 @@ def seconds(value: float) -> str:
 def clip(text: str) -> str:
     """Cut a text that somebody else wrote where it stops being read."""
     return text if len(text) <= _MOST else f"{text[:_MOST]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def place(repository: str, reference: str = "") -> str:
+    """Give the path of the page of a repository, by its full name, or of its tag or digest `reference`."""
+    sign = "@" if ":" in reference else ":"
+    return f"/ui/contents/{quote(repository + (sign + reference if reference else ''), safe='/:@')}"
+
+
+def short(digest: str) -> str:
+    """Cut a digest to as much as tells it from others."""
+    algorithm, _, encoded = digest.partition(":")
+    return f"{algorithm}:{encoded[:12]}"
 
 
 def ago(text: str, now: str) -> str:

@@ -101,3 +101,15 @@ class RuleSetTests(SynchronousTestCase):
         fits = [rule for rule in rules if rule.concerns(user) and rule.matches(name)]
         if rules:
             self.assertEqual(made.allow(user, action, name), bool(fits) and action in fits[0].actions)
+
+    @given(RULES, USERS, st.sampled_from(Action), NAMES)
+    def test_beginnings(self, rules: list[Rule], user: str | None, action: Action, name: str) -> None:
+        """Whatever is allowed begins with one of the beginnings, which are in order and not within one another."""
+        made = RuleSet(rules)
+        found = made.beginnings(user, action)
+        if made.allow(user, action, name):
+            self.assertTrue(name.startswith(found))
+        self.assertEqual(list(found), sorted(found))
+        self.assertFalse(
+            [one for one in found for other in found if one is not other and one.startswith(other)]
+        )

@@ -71,6 +71,9 @@ class CatalogTests(SynchronousTestCase):
         """What the rules do not let the client pull is not named; who may pull nothing is told so."""
 
         class Rules:
+            def beginnings(self, user: str | None, action: Action) -> tuple[str, ...]:
+                return ("",)
+
             def allow(self, user: str | None, action: Action, repository: str) -> bool:
                 return repository.startswith("team/") and action is Action.PULL
 
@@ -89,6 +92,9 @@ class CatalogTests(SynchronousTestCase):
         """A page that found something does not look at everything for the rest; the next one goes on."""
 
         class Rules:
+            def beginnings(self, user: str | None, action: Action) -> tuple[str, ...]:
+                return ("",)
+
             def allow(self, user: str | None, action: Action, repository: str) -> bool:
                 return not repository.startswith("n/")
 

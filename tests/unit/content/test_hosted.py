@@ -76,6 +76,9 @@ class ReadTests(HostedTestCase):
         """Who may not pull sees nothing of it: by the token's names, and by the rules."""
 
         class Nobody:
+            def beginnings(self, user: str | None, action: Action) -> tuple[str, ...]:
+                return ("",)
+
             def allow(self, user: str | None, action: Action, repository: str) -> bool:
                 return repository != "team/app"
 

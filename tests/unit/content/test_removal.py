@@ -100,6 +100,9 @@ class RefusedTests(HostedTestCase):
         """Who may only push does not remove; nor does a rule's stranger."""
 
         class Mine:
+            def beginnings(self, user: str | None, action: Action) -> tuple[str, ...]:
+                return ("",)
+
             def allow(self, user: str | None, action: Action, repository: str) -> bool:
                 return action is not Action.DELETE
 

@@ -27,6 +27,9 @@ CACHED = Repository("docker.io", "library/nginx")
 class Secret:
     """Rules that let nobody read `secret/...`, and only carol what comes from ghcr.io."""
 
+    def beginnings(self, user: str | None, action: Action) -> tuple[str, ...]:
+        return ("",)
+
     def allow(self, user: str | None, action: Action, repository: str) -> bool:
         """Judge by the full name."""
         if repository.startswith("ghcr.io/"):

@@ -24,6 +24,9 @@ OWNER = OwnerRecord("hub", "docker.io", provisional=False, since=1.0)
 class NoTeam:
     """Rules that let nobody push to `team/`, by whatever name."""
 
+    def beginnings(self, user: str | None, action: Action) -> tuple[str, ...]:
+        return ("",)
+
     def allow(self, user: str | None, action: Action, repository: str) -> bool:
         """Allow all else."""
         return not repository.startswith("team/")
