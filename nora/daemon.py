@@ -138,6 +138,7 @@ class Daemon:
                 max_connections=place.share(server.max_connections),
             ),
             stamp=store.records.stamp,
+            soon=reactor.callFromThread,
             ui=self._ui() if config.ui.enabled else None,
         )
         self._certificate = Certificate(server, self._site, reactor)

@@ -155,6 +155,10 @@ class Broken(Unavailable):
     """A transfer ended before its last byte."""
 
 
+class TooSlow(NoraError):
+    """A client's body of which next to nothing comes."""
+
+
 class TooLarge(NoraError):
     """Content past a limit that this server's configuration sets."""
 

@@ -70,13 +70,7 @@ class AuditEvent:
 
     def line(self) -> bytes:
         """Write the event as one line of JSON, with its newline and with every string cut to a bound."""
-        fields: dict[str, object] = {}
-        for name, field in _ATTRIBUTES:
-            value = getattr(self, name)
-            fields[field] = value[:_LIMIT] if type(value) is str else value
-        fields["time"] = _iso(self.time)
-        fields["seconds"] = round(self.seconds, 6)
-        return _encode(fields).encode("ascii") + b"\n"
+        return Repeated(self).line(self.time, self.id, self.seconds)
 
 
 _ATTRIBUTES = tuple(
@@ -84,9 +78,30 @@ _ATTRIBUTES = tuple(
 )
 FIELDS = tuple(field for _, field in _ATTRIBUTES)
 """The keys of a line, in their order."""
-
+_ITS_OWN = frozenset({"time", "id", "seconds"})
+"""What two requests of one client for the same do not share: the first two fields of a line, and the last but one."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+class Repeated:
+    """What the lines of all requests share that were as `event` was, but for its time, id and seconds."""
+
+    def __init__(self, event: AuditEvent) -> None:
+        self.event = event
+        shared: dict[str, object] = {}
+        for name, field in _ATTRIBUTES:
+            if name not in _ITS_OWN:
+                value = getattr(event, name)
+                shared[field] = value[:_LIMIT] if type(value) is str else value
+        aborted = shared.pop("aborted")
+        self._between = f",{_encode(shared)[1:-1]},"
+        self._end = f',"aborted":{_encode(aborted)}}}\n'
+
+    def line(self, time: float, id: str, seconds: float) -> bytes:
+        """Write the line of one of them."""
+        own = f'{{"time":"{_iso(time)}","id":{_encode(id[:_LIMIT])}'
+        return f'{own}{self._between}"seconds":{round(seconds, 6)!r}{self._end}'.encode("ascii")
 
 
 def _iso(time: float) -> str:
@@ -128,10 +143,14 @@ class AuditLog:
 
     def record(self, event: AuditEvent) -> None:
         """Take an event. It is in the file within about a second, unless the file cannot be written."""
+        self.repeat(Repeated(event), event.time, event.id, event.seconds)
+
+    def repeat(self, repeated: Repeated, time: float, id: str, seconds: float) -> None:
+        """Take another event that differs from one before in this alone; as `record`."""
         if len(self._lines) >= MAX_LINES:
             self._lost(1, "the disk is too slow for it")
             return
-        line = event.line()
+        line = repeated.line(time, id, seconds)
         self._lines.append(line)
         self._size += len(line)
         if self._size >= BATCH_BYTES:

@@ -58,6 +58,9 @@ class RegistryChannel(HTTPChannel):
     _counted = False
     _greeted = False
     _held = False
+    _came = b""
+    _came_at = 0
+    _peer: str | None = None
     _dropping = False
     """What still comes is no request: it is read, so that the client reads its answer, and dropped."""
     _log = Logger()
@@ -69,6 +72,18 @@ class RegistryChannel(HTTPChannel):
         if self._host is None:
             self._host = super().getHost()
         return self._host
+
+    @property
+    def peer(self) -> str:
+        """Where the client is, and by which kind of connection; "" when that cannot be told in a word."""
+        if self._peer is None:
+            host = getattr(self.transport.getPeer(), "host", "")
+            self._peer = f"{'https' if self.isSecure() else 'http'} {host}" if host else ""
+        return self._peer
+
+    def whole(self) -> bytes:
+        """Give the bytes of the request that came in last, if they are just what one read brought; else none."""
+        return self._came if self._complete == self._came_at + 1 and not self._buffer else b""
 
     def send(self, data: bytes) -> None:
         """Write `data`, at once as far as the socket takes it: that spares the reactor a turn."""
@@ -106,7 +121,16 @@ class RegistryChannel(HTTPChannel):
                 self.loseConnection()
                 return
         complete = self._complete
+        if self._is_between():
+            hot = self.site.hot
+            if hot is not None and hot.again(self, data):
+                self._stop_expecting()
+                self.resetTimeout()
+                self._complete += 1
+                return
+            self._came, self._came_at = data, complete
         super().dataReceived(data)
+        self._came = b""
         if self._deadline is None and not self._busy and self._complete == complete:
             self._expect()
 
@@ -253,6 +277,12 @@ class RegistryChannel(HTTPChannel):
         self._stop_expecting()
         self._deadline = self.callLater(seconds, self._late)
 
+    def _is_between(self) -> bool:
+        """Tell whether nothing of a request has come, and nothing of an answer waits."""
+        if self._buffer or self.requests or self._receivedHeaderSize or self._waitingForTransport:
+            return False
+        return bool(self.persistent)
+
     def _read_at_most(self, size: int) -> None:
         # Below TLS is the connection that reads from the socket.
         connection = getattr(self.transport, "transport", self.transport)
@@ -270,6 +300,20 @@ class RegistryChannel(HTTPChannel):
     def _late(self) -> None:
         self._deadline = None
         self.abort()
+
+
+class _Ids:
+    """Names for requests: 64 random bits each, many at once, because asking the kernel costs more than they do."""
+
+    def __init__(self) -> None:
+        self._left = ""
+
+    def next(self) -> str:
+        """Give one that no request had."""
+        if not self._left:
+            self._left = secrets.token_hex(512)
+        id, self._left = self._left[-16:], self._left[:-16]
+        return id
 
 
 class RegistrySite(Site):
@@ -292,7 +336,7 @@ class RegistrySite(Site):
         idle_timeout: float = 60.0,
         stall_timeout: float = 60.0,
         trusted: Trusted | None = None,
-        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+        new_id: Callable[[], str] | None = None,
     ) -> None:
         super().__init__(resource, timeout=idle_timeout, reactor=clock, parsePOSTFormSubmission=False)
         self.clock = clock
@@ -301,7 +345,7 @@ class RegistrySite(Site):
         self.max_connections = max_connections
         self.header_timeout = header_timeout
         self.stall_timeout = stall_timeout
-        self.new_id = new_id
+        self.new_id = new_id or _Ids().next
         self.trusted = trusted or Trusted()
         """The proxies that are believed; exchanged when the configuration is read anew."""
         self.server = f"nora/{nora.__version__}".encode("ascii")

@@ -46,6 +46,7 @@ TABLE: Mapping[type[errors.NoraError], tuple[int, str]] = MappingProxyType(
         errors.InvalidName: (400, "NAME_INVALID"),
         errors.InvalidTag: (400, "TAG_INVALID"),
         errors.InvalidDigest: (400, "DIGEST_INVALID"),
+        errors.TooSlow: (408, "SIZE_INVALID"),
         errors.InvalidRange: (416, "RANGE_INVALID"),
         errors.RequestTooLarge: (413, "SIZE_INVALID"),
         TooManyTags: (414, "TAG_INVALID"),

@@ -4,7 +4,8 @@ A body is read no faster than it is taken: before `deliver`, and between `pause`
 read. What Twisted had read already, less than 128 KiB, waits here. A client that asked to be told before it sends
 (`Expect: 100-continue`) is told when somebody wants the body, so a refusal costs it nothing.
 
-While the body is wanted it has to come: less than 16 KiB in `stall_timeout` seconds, and the connection is broken off.
+While the body is wanted it has to come: with less than 16 KiB in `stall_timeout` seconds it fails, and the answer that
+tells so is the last one on its connection (RFC 9110 section 15.5.9).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from nora.concurrency import Waiters
-from nora.oci.errors import Broken, InvalidRequest
+from nora.oci.errors import Broken, InvalidRequest, TooSlow
 
 LEAST = 16 * 1024
 """Bytes that have to come in every `stall_timeout`, unless the body ends before."""
@@ -36,9 +37,6 @@ class Line(Protocol):
 
     def go_ahead(self) -> None:
         """Tell a client that waits for it to send the body (RFC 9110 section 15.2.1)."""
-
-    def abort(self) -> None:
-        """Break the connection off."""
 
 
 class IncomingBody:
@@ -62,6 +60,7 @@ class IncomingBody:
         self._error: BaseException | None = None
         self._held = False
         self._dropped = False
+        self._slow = False
         self._call: IDelayedCall | None = None
         self._since = 0.0
         self._seen = 0
@@ -69,14 +68,14 @@ class IncomingBody:
     @property
     def is_short(self) -> bool:
         """Whether what is left of it is little enough to be read and dropped."""
-        if not self.is_open or self.length is None or self._expected:
+        if not self.is_open or self.length is None or self._expected or self._slow:
             return not self.is_open
         return self.length - self.received <= DRAINED
 
     # For who takes it.
 
     def deliver(self, sink: Callable[[bytes], None]) -> Deferred[None]:
-        """Begin; see `nora.concurrency.Flow`. Fails with `Broken`, or with what `sink` raises: that ends it."""
+        """Begin; see `nora.concurrency.Flow`. Fails with `Broken`, `TooSlow`, or what `sink` raises: that ends it."""
         done = self._done.wait()
         self._sink = sink
         early, self._early = self._early, []
@@ -193,7 +192,9 @@ class IncomingBody:
         if self._held or self.received - self._seen >= LEAST:
             self._since, self._seen = now, self.received
         elif now - self._since >= self._timeout:
-            self._line.abort()
+            self._slow = True
+            self._give_up(TooSlow(f"less than {LEAST} bytes of the body came in {self._timeout:g} seconds"))
+            self._line.hold()
             return
         self._call = self._clock.callLater(self._timeout / _LOOKS, self._look)
 

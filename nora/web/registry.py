@@ -19,6 +19,7 @@ from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
+from twisted.web.http import OK
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
@@ -41,6 +42,7 @@ from nora.web.bodies import send
 from nora.web.changes import Changes
 from nora.web.doorkeeper import Doorkeeper, OpenDoor
 from nora.web.entrance import Entrance
+from nora.web.hot import MAX_BLOB
 from nora.web.patience import Patience
 from nora.web.requests import RegistryRequest
 from nora.web.uploads import Unbroken, Uploads
@@ -224,6 +226,8 @@ class Registry:
             return await self._changes.remove_blob(request, self._removal(), name, digest)
         _require(request)
         via.forwarded.set(via.pseudonyms(request.text(b"Via")))
+        hot = request.site.hot
+        watch = None if hot is None else hot.watch()
         rights = request.rights
         parsed = Digest.parse(digest)
         route = self._route(request, name)
@@ -245,6 +249,11 @@ class Registry:
         if reader is None:
             return b""
         try:
+            small = request.code == OK and reader.stop <= MAX_BLOB
+            if hot is not None and watch is not None and small and served.cached is Cached.HIT:
+                body = await _whole(reader)
+                hot.keep(request, rights, watch, body, pull=False)
+                return body
             await send(request, reader, self._clock, self._stall_timeout)
         finally:
             reader.close()
@@ -356,6 +365,14 @@ class Registry:
 def _pulled(served: Served[Answer]) -> PullKey:
     repository = served.repository
     return repository.namespace, repository.name, str(served.content.descriptor.digest)
+
+
+async def _whole(reader: Reader) -> bytes:
+    """Read all that a reader has."""
+    parts = []
+    while reader.position < reader.stop:
+        parts.append(await reader.read(reader.stop - reader.position))
+    return b"".join(parts)
 
 
 def _require(request: RegistryRequest) -> None:

@@ -248,8 +248,8 @@ class RegistryRequest(Request):
         # A client that left in the rest of its body has had its answer.
         self.tell(aborted=isinstance(result, Failure) and not self._answered)
 
-    def tell(self, *, aborted: bool) -> None:
-        """Tell metrics and audit log of this request, which has ended."""
+    def tell(self, *, aborted: bool) -> AuditEvent | None:
+        """Tell metrics and audit log of this request, which has ended; gives what the log was told, or would be."""
         received = self.received if self.body is None else self.body.received
         site = self.site
         seconds = max(0.0, site.clock.seconds() - self.began)
@@ -258,33 +258,32 @@ class RegistryRequest(Request):
         site.metrics.requested(method, self.endpoint, status, seconds, self.sentLength, received)
         visit = self.visit
         if visit is None:
-            return
+            return None
         if status in _GIVEN and self.endpoint == "manifest" and visit.action == "pull":
             site.last_pulls.pulled(visitor(self).address, self.began)
-        if site.audit is None:
-            return
-        site.audit.record(
-            AuditEvent(
-                time=self.began,
-                id=self.id,
-                client=visitor(self).address,
-                user=visit.user,
-                agent=self.text(b"User-Agent") or "",
-                method=method,
-                action=visit.action,
-                repository=visit.repository,
-                namespace=visit.namespace,
-                reference=visit.reference,
-                digest=visit.digest,
-                status=status,
-                cache=visit.cache,
-                upstream=visit.upstream,
-                sent=self.sentLength,
-                received=received,
-                seconds=seconds,
-                aborted=aborted,
-            )
+        event = AuditEvent(
+            time=self.began,
+            id=self.id,
+            client=visitor(self).address,
+            user=visit.user,
+            agent=self.text(b"User-Agent") or "",
+            method=method,
+            action=visit.action,
+            repository=visit.repository,
+            namespace=visit.namespace,
+            reference=visit.reference,
+            digest=visit.digest,
+            status=status,
+            cache=visit.cache,
+            upstream=visit.upstream,
+            sent=self.sentLength,
+            received=received,
+            seconds=seconds,
+            aborted=aborted,
         )
+        if site.audit is not None:
+            site.audit.record(event)
+        return event
 
     def _refuse(self) -> None:
         """Answer 413 before the body is there, and end the connection.

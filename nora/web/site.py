@@ -52,6 +52,7 @@ def build_site(
     limits: Limits | None = None,
     trusted: Trusted | None = None,
     stamp: Callable[[str], Stamp | None] | None = None,
+    soon: Callable[[Callable[[], None]], object] | None = None,
     ui: Sources | None = None,
 ) -> RegistrySite:
     """Put the site together.
@@ -59,7 +60,7 @@ def build_site(
     `health` tells what `/health` shows beside status and version; `ready` whether the daemon has started;
     `instance` is the pseudonym that this server's own requests carry in `Via`; `trusted` are the proxies before it.
     In `background` run the pushes whose clients have left; `stamp` tells a record's stamp now, and without it no answer
-    is prepared. `ui` is what the pages under `/ui` and `/api` tell; without it there are none.
+    is prepared; `soon` is as in `Hot`. `ui` is what the pages under `/ui` and `/api` tell; without it there are none.
     """
     limits = limits or Limits()
     registry = Registry(
@@ -97,5 +98,5 @@ def build_site(
         return backend.doorkeeper.at_once(request)  # which may be another one after a reload
 
     if stamp is not None:
-        site.hot = Hot(stamp, rights)
+        site.hot = Hot(stamp, rights, soon=soon)
     return site

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import attrs
 from prometheus_client import CollectorRegistry
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import TestCase
 
-from nora.telemetry import AuditEvent, Metrics
+from nora.telemetry import AuditEvent, Metrics, Repeated
 from nora.web import Backend, Limits, RegistrySite, build_site
 from tests.support.http_client import RawClient, Reply, connect
 from tests.support.pull_fakes import FakeDiscovery, FakePull, FakeRouting
@@ -28,6 +29,10 @@ class Events:
     def record(self, event: AuditEvent) -> None:
         """Keep an event."""
         self.list.append(event)
+
+    def repeat(self, repeated: Repeated, time: float, id: str, seconds: float) -> None:
+        """Keep an event."""
+        self.list.append(attrs.evolve(repeated.event, time=time, id=id, seconds=seconds))
 
 
 class SiteTestCase(TestCase):

@@ -82,6 +82,17 @@ class Wire:
         except TimeoutError:
             return False
 
+    def speaks(self, within: float) -> bool:
+        """Tell whether the server says something in that time, or ends the connection."""
+        self._socket.settimeout(within)
+        try:
+            self._more()
+        except TimeoutError:
+            return False
+        finally:
+            self._socket.settimeout(20.0)
+        return True
+
     def close(self) -> None:
         """Leave."""
         self._socket.close()

@@ -3,84 +3,18 @@
 # mypy: disallow-untyped-calls=False
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import attrs
 
 from nora.access import ANONYMOUS, Rights
-from nora.oci import Reference
 from nora.oci.manifest import OCI_INDEX, OCI_MANIFEST
-from nora.pull.interfaces import Answer, Cached, Served
-from nora.storage import witness
+from nora.pull.interfaces import Cached
 from nora.storage.interfaces import Stamp
-from nora.upstream.interfaces import Route
 from nora.web.hot import Hot
-from tests.support.pull_fakes import FakePull
-from tests.support.web_site import SiteTestCase
-
-BODY = b'{"schemaVersion":2,  "config":{}, "layers":[]}\n'
-KEY = "repositories/docker.io/library/x/_tags/1"
-OLD: Stamp = (1, 1, 1)
+from tests.support.hot_case import BODY, KEY, OLD, HotCase
 
 
-class WitnessedPull(FakePull):
-    """A pull that counts what it is asked, and tells a witness what it read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = 0
-        self.stamps: dict[str, Stamp | None] = {KEY: OLD, "names/x/_owner": None}
-        self.until = float("inf")
-        self.meanwhile: Callable[[], None] = lambda: None
-        """Called after the records were read and before the answer is there."""
-
-    async def manifest(self, route: Route, reference: Reference, rights: Rights) -> Served[Answer]:
-        """GET, as told."""
-        self._look()
-        return await super().manifest(route, reference, rights)
-
-    async def describe(self, route: Route, reference: Reference, rights: Rights) -> Served[Answer]:
-        """HEAD, as told."""
-        self._look()
-        return await super().describe(route, reference, rights)
-
-    def _look(self) -> None:
-        self.asked += 1
-        watching = witness.present.get()
-        assert watching is not None
-        for key, stamp in self.stamps.items():
-            watching.saw(key, stamp)
-        watching.expires(self.until)
-        self.meanwhile()
-
-
-class HotTests(SiteTestCase):
+class HotTests(HotCase):
     """Answers that are prepared."""
-
-    pull: WitnessedPull
-    path = "/v2/library/x/manifests/1"
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.pull = WitnessedPull()
-        self.backend.pull = self.pull
-        self.pull.add_manifest(BODY, OCI_MANIFEST, "1")
-        self.time = 1_000_000.0
-        self.rights: Rights | None = ANONYMOUS
-        self.readable = True
-        self.hot = Hot(self.stamp, lambda _: self.rights, lambda: self.time)
-        self.site.hot = self.hot
-
-    def stamp(self, key: str) -> Stamp | None:
-        """Tell a record's stamp now."""
-        if not self.readable:
-            raise PermissionError(13, "no", key)
-        return self.pull.stamps[key]
-
-    async def twice(self, method: str, path: str, *headers: str) -> tuple[Any, Any]:
-        """Ask for the same twice."""
-        return await self.ask(method, path, *headers), await self.ask(method, path, *headers)
 
     async def test_same_answer(self) -> None:
         """The second answer is the first one to the letter, but for its id and date, and asks nobody."""
@@ -186,12 +120,13 @@ class HotTests(SiteTestCase):
 
     async def test_rights(self) -> None:
         """What was prepared for one client is for no other one, and an unknown one is asked who it is."""
-        await self.twice("GET", self.path)
+        token = "Authorization: Bearer of-somebody"
+        await self.twice("GET", self.path, token)
         self.rights = Rights("ann", ANONYMOUS.actions)
-        await self.ask("GET", self.path)
+        await self.ask("GET", self.path, token)
         self.assertEqual(self.pull.asked, 2)
         self.rights = None
-        await self.ask("GET", self.path)
+        await self.ask("GET", self.path, token)
         self.assertEqual(self.pull.asked, 3)
 
     async def test_connection(self) -> None:
@@ -302,6 +237,43 @@ class HotTests(SiteTestCase):
             self.pull.add_manifest(BODY, OCI_MANIFEST, tag)
             await self.ask("GET", f"/v2/library/x/manifests/{tag}")
             await self.ask("GET", self.path)
+        self.assertEqual(len(hot), 2)
+        asked = self.pull.asked
+        await self.ask("GET", self.path)
+        self.assertEqual(self.pull.asked, asked)
+
+    async def test_blob(self) -> None:
+        """A small blob is kept, whole and for those who ask for all of it; no pull is counted."""
+        digest, content = self.pull.add_blob(b"x" * 100_000)
+        path = f"/v2/library/x/blobs/{digest}"
+        first, second = await self.twice("GET", path, "X-Request-ID: same")
+        del first.headers["date"], second.headers["date"]
+        self.assertEqual((second, second.body, self.pull.asked), (first, b"x" * 100_000, 1))
+        self.assertEqual([reader.closed for reader in content.readers], [1])
+        part = await self.ask("GET", path, "Range: bytes=1-2")
+        self.assertEqual((part.status, part.body, self.pull.asked), (206, b"xx", 2))
+        events = [attrs.evolve(event, time=0, id="", seconds=0) for event in self.events.list[:2]]
+        self.assertEqual((events[0], events[0].sent), (events[1], 100_000))
+        self.assertEqual(self.count("nora_docker_downloads_total"), 0)
+        self.assertEqual(self.count("nora_requests_total", method="GET", endpoint="blob", status="200"), 2)
+
+    async def test_blobs_that_are_not_kept(self) -> None:
+        """A large blob, a part of one, and one that is only just fetched."""
+        large, _ = self.pull.add_blob(b"x" * (128 * 1024 + 1))
+        small, _ = self.pull.add_blob(b"x" * 1000)
+        await self.twice("GET", f"/v2/library/x/blobs/{large}")
+        await self.twice("GET", f"/v2/library/x/blobs/{small}", "Range: bytes=0-999")
+        self.pull.cached = Cached.FOLLOWED
+        await self.twice("GET", f"/v2/library/x/blobs/{small}")
+        self.assertEqual((self.pull.asked, len(self.hot)), (6, 0))
+
+    async def test_blobs_beside_manifests(self) -> None:
+        """Blobs, of which there are many, do not push manifests out."""
+        self.site.hot = hot = Hot(self.stamp, lambda _: ANONYMOUS, lambda: self.time, limit=300_000)
+        await self.ask("GET", self.path)
+        for number in range(4):
+            digest, _ = self.pull.add_blob(b"%d" % number * 100_000)
+            await self.ask("GET", f"/v2/library/x/blobs/{digest}")
         self.assertEqual(len(hot), 2)
         asked = self.pull.asked
         await self.ask("GET", self.path)

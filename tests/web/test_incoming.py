@@ -183,12 +183,17 @@ class DeadlineTests(WireTestCase):
         self.assertTrue(line.wire.disconnecting)
 
     def test_silence(self) -> None:
-        """A body that stops coming is broken off after `stall_timeout`, and push keeps what came."""
+        """A body that stops coming is answered with 408 after `stall_timeout`, and push keeps what came."""
         line = self.uploading(GIB)
         line.send(b"x" * 100_000)
         self.fake.pump([15] * 4)
+        self.assertEqual(line.replies(), [])
+        self.fake.pump([15])
+        reply = line.reply()
+        self.assertEqual((reply.status, reply.headers["connection"]), (408, "close"))
+        self.assertEqual(reply.error()["code"], "SIZE_INVALID")
         self.assertFalse(line.wire.aborted)
-        self.fake.pump([15] * 2)
+        self.fake.advance(2)
         self.assertTrue(line.wire.aborted)
         line.leave()
         self.assertEqual(len(self.push.sessions["s1"]), 100_000)
@@ -202,6 +207,22 @@ class DeadlineTests(WireTestCase):
             self.fake.advance(1)
             seconds += 1
         self.assertIn(seconds, range(60, 80))
+        self.assertEqual(line.reply().status, 408)
+        line.leave()
+        self.assertEqual((self.events.list[-1].status, self.events.list[-1].aborted), (408, False))
+
+    def test_a_short_dribble(self) -> None:
+        """The connection ends after a little body that does not come, as after a long one."""
+        line = self.uploading(10)
+        line.send(b"x")
+        self.fake.pump([15] * 4)
+        reply = line.reply()
+        self.assertEqual((reply.status, reply.headers["connection"]), (408, "close"))
+        line.send(b"x" * 9)
+        self.assertEqual(line.replies(), [])
+        self.fake.advance(2)
+        self.assertTrue(line.wire.aborted or line.wire.disconnecting)
+        self.assertEqual(self.push.sessions["s1"], b"x")
 
     def test_a_slow_store_is_not_the_client(self) -> None:
         """While push holds the body the client cannot stall; from then on it can."""
