@@ -85,6 +85,7 @@ class KnownTests(HotCase):
         self.assertEqual(self.count("nora_docker_downloads_total"), 4)
         self.assertEqual(self.count("nora_sent_bytes_total"), 4 * len(BODY))
         self.assertIsNotNone(self.site.last_pulls.last("127.0.0.1"))
+        self.assertEqual(list(self.metrics.pulls.take().values()), [4])
         self.assertEqual(self.site.in_flight, 0)
 
     async def test_read_each_time(self) -> None:
