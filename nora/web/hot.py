@@ -181,11 +181,11 @@ class Hot:
         body: bytes,
         *,
         pull: bool,
-        pulled: PullKey | None,
+        pulled: PullKey | None = None,
     ) -> None:
         """Prepare what is about to go out as a 200, if it may be served again.
 
-        `pull`: it counts as one; `pulled` is the manifest that is given out, None for a HEAD.
+        `pull`: it counts as one; `pulled` is the manifest that is given out, None for a HEAD or a blob.
         """
         visit, witness = request.visit, watch.witness
         since = self._now()

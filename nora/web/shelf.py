@@ -38,8 +38,8 @@ class Prepared:
     """What the audit log is told, but for the user."""
     pull: bool
     """Whether it counts as a pull: the GET of an image manifest."""
-    pulled: PullKey | None
-    """What is counted as given out, of an index too; None for a HEAD and for a blob."""
+    pulled: PullKey | None = None
+    """The manifest that is counted as given out, an index too; None for a HEAD, or a blob."""
 
     @property
     def size(self) -> int:

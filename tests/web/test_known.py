@@ -87,6 +87,7 @@ class KnownTests(HotCase):
         self.assertIsNotNone(self.site.last_pulls.last("127.0.0.1"))
         given = [(what.client, what.reference, what.sent) for _, _, what in self.metrics.recent]
         self.assertEqual(given, [("127.0.0.1", "1", len(BODY))] * 4)
+        self.assertEqual(list(self.metrics.pulls.take().values()), [4])
         self.assertEqual(self.site.in_flight, 0)
 
     async def test_read_each_time(self) -> None:
