@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -64,20 +65,24 @@ def large(cached: Cached, clients: int, rounds: int, size: int = GIBIBYTE) -> It
     if size < GIBIBYTE:
         title += f", {size // MEBIBYTE} MiB each"
     speed, cost = Row(title, "GB/s in all", "more"), Row(title, "CPU-s a GiB", "less")
+    both = Row(title, "CPU-s a GiB, with those of the clients", "less")
     idle, busy = (Row(f"{title}, largest process {when}", "MiB", "less") for when in ("before", "meanwhile"))
     after = Row(f"{title}, largest process afterwards", "MiB", "less")
     for _ in range(rounds):
         for server in cached.all:
             seen = [_largest(server)]
             idle.add(server.name, seen[0])
-            before = cpu_seconds(server)
+            before, own = cpu_seconds(server), time.process_time()
             taken = _take(server, cached.large.url, clients, partial(_look, server, seen), size)
             speed.add(server.name, taken.bytes / taken.seconds / 1e9)
-            cost.add(server.name, (cpu_seconds(server) - before) / (taken.bytes / GIBIBYTE))
+            spent, own = cpu_seconds(server) - before, time.process_time() - own
+            cost.add(server.name, spent / (taken.bytes / GIBIBYTE))
+            both.add(server.name, (spent + own) / (taken.bytes / GIBIBYTE))
             busy.add(server.name, max(seen))
             after.add(server.name, _largest(server))
     yield speed
     yield cost
+    yield both
     if clients >= MANY:
         yield idle
         yield busy
@@ -103,9 +108,15 @@ def manifests(cached: Cached, connections: int, rounds: int, seconds: float) -> 
             Row(title, "p50 ms", "less"),
             Row(title, "p99 ms", "less"),
         )
+        cost = Row(title, "microseconds of processor each", "less")
+        load = Row(title, "the same, of the load", "less")
         for _ in range(rounds):
             for server in cached.all:
+                before = cpu_seconds(server)
                 found = rate(cached.room, server.port, [path], connections, seconds)
+                spent = cpu_seconds(server) - before
+                cost.add(server.name, spent / (found.per_second * seconds) * 1e6)
+                load.add(server.name, found.own)
                 if found.errors:
                     speed.note = f"{server.name}: {found.errors}"
                 speed.add(server.name, found.per_second)
@@ -114,6 +125,8 @@ def manifests(cached: Cached, connections: int, rounds: int, seconds: float) -> 
         yield speed
         yield p50
         yield p99
+        yield cost
+        yield load
 
 
 def beside_streams(cached: Cached, rounds: int, seconds: float) -> Iterator[Row]:
