@@ -91,7 +91,7 @@ def test_purge_asks_and_purges(nora: Nora, alice: Browser) -> None:
         alice.open(asking)
         assert alice.text("h1") == "Purge this tag?"
         alice.click("form a.button")
-        assert alice.text("h1") == "Dashboard"
+        assert alice.text("h1") == "docker.io/library/thing:1"
         assert _pulled(nora) == "hit"
         alice.open(asking)
         alice.click("form button")
