@@ -26,7 +26,7 @@ PAGES = {
     "dashboard": "/ui/?period=day",
     "upstreams": "/ui/upstreams",
     "client": "/ui/client",
-    "activity": "/ui/activity",
+    "activity": "/ui/activity?repository=nginx",
     "purge": "/ui/actions/purge?repository=docker.io/library/nginx&tag=1",
     "contents": "/ui/contents",
     "repository": "/ui/contents/docker.io/library/nginx",
