@@ -19,7 +19,7 @@ from tests.support.engines import Skopeo
 from tests.support.images import MEBIBYTE, Image, image, layer_of_noise
 from tests.support.openapi import Description
 from tests.support.programs import wait_for
-from tests.support.registry import PASSWORD, USER, Registry
+from tests.support.registry import PASSWORD, USER
 from tests.support.relay import Relay
 from tests.support.room import Room, tables
 from tests.support.workers import line_to, wait_for_workers
@@ -39,20 +39,6 @@ _OVERFLOW = "return document.documentElement.scrollWidth - document.documentElem
 def thing() -> Image:
     """Make the image that the upstream has."""
     return image([layer_of_noise(_SIZE, 1)])
-
-
-@pytest.fixture(scope="module")
-def registry(house: Room, thing: Image) -> Registry:
-    """Start the upstream."""
-    registry = house.registry()
-    registry.push("library/thing", "1", thing)
-    return registry
-
-
-@pytest.fixture
-def relay(room: Room, registry: Registry) -> Relay:
-    """Give a relay before the upstream."""
-    return room.relay(registry)
 
 
 @pytest.fixture(scope="module")
