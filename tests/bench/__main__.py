@@ -20,6 +20,7 @@ from tests.bench.tables import Row, table
 from tests.support.programs import find
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+_CONGESTION = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 _MARK = "<!-- measured -->"
 _SERVERS = ["NORA", "NORA, 2 workers", "docker-registry", "nginx", "direct"]
 
@@ -28,7 +29,7 @@ def _cached(room: Room, quick: bool) -> Iterator[Row]:
     servers = cached.Cached(room)
     servers.start()
     try:
-        yield from cached.large(servers, 1, 3 if quick else 9)
+        yield from cached.large(servers, 1, 3 if quick else 25)
         yield from cached.large(servers, 16, 1 if quick else 3)
         if not quick:
             yield from cached.large(servers, 100, 1)
@@ -155,7 +156,8 @@ def _about(quick: bool) -> str:
         _said("wrk", "-v"),
     ]
     return (
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({model}), {memory:.0f} GiB, Linux {platform.release()}. "
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({model}), {memory:.0f} GiB, Linux {platform.release()}, "
+        f"TCP congestion control: {_CONGESTION.read_text().strip()}. "
         f"{'; '.join(one for one in versions if one)}."
         + (" Few rounds: for a first look only." if quick else "")
     )
