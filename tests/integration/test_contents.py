@@ -87,15 +87,18 @@ def test_search_finds(nora: Nora, window: Browser) -> None:
     assert rows == [_THING, _SECRET, "team/app"]
     window.run("document.getElementById('q').value = 'SECRET'")
     window.click(".search button")
+    window.arrives("#repositories tbody", _SECRET)
     assert window.text("#repositories tbody").startswith(_SECRET)
     assert window.run("return document.querySelectorAll('#repositories tbody tr').length") == 1
     window.open(f"{nora.url}/ui/contents?q=no-such-name")
     assert "No repository" in window.text("#nothing")
     window.open(f"{nora.url}/ui/contents?q=library")
     window.click("#repositories tbody a")
+    window.arrives("h1", _THING)
     assert window.text("h1") == _THING
     assert "hub" in window.text("#tags tbody")
     window.click("#tags tbody a")
+    window.arrives("h1", f"{_THING}:1")
     assert window.text("h1") == f"{_THING}:1"
     assert window.text("#layers tbody .pill") == "here"
     assert window.run("return document.querySelectorAll('[aria-current=page]').length") == 2

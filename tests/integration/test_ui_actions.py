@@ -91,10 +91,12 @@ def test_purge_asks_and_purges(nora: Nora, alice: Browser) -> None:
         alice.open(asking)
         assert alice.text("h1") == "Purge this tag?"
         alice.click("form a.button")
+        alice.arrives("h1", "docker.io/library/thing:1")
         assert alice.text("h1") == "docker.io/library/thing:1"
         assert _pulled(nora) == "hit"
         alice.open(asking)
         alice.click("form button")
+        alice.arrives("h1", "Purged")
         assert alice.text("h1") == "Purged"
         assert "docker.io/library/thing" in alice.text("main")
         alice.driver.refresh()

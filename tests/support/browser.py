@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from selenium.common.exceptions import JavascriptException
 from selenium.webdriver import Chrome
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.support.programs import environment, find
 
@@ -49,6 +51,13 @@ class Browser:
     def click(self, selector: str) -> None:
         """Click as a person does, which browsers ask for before they let a page copy."""
         self.driver.find_element(By.CSS_SELECTOR, selector).click()
+
+    def arrives(self, selector: str, wanted: str) -> None:
+        """Wait until an element's text begins with `wanted`: a click may return before the next page is there."""
+        waiting = WebDriverWait(self.driver, 20, 0.05, [JavascriptException])
+        waiting.until(
+            lambda _: self.text(selector).startswith(wanted), f"{selector} never began with {wanted!r}"
+        )
 
     def press(self, key: str) -> None:
         """Press a key, wherever the focus is."""
