@@ -6,6 +6,8 @@ on. A tag whose manifest is not linked is none.
 
 from __future__ import annotations
 
+from functools import partial
+
 from nora.access import Action, Rights
 from nora.oci import Digest, Reference, Repository, Tag
 from nora.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown
@@ -54,10 +56,11 @@ class HostedPull:
         repository = readable(route, rights)
         size = await self._repositories.blob(repository, digest)
         file = None if size is None else await self._blobs.open(digest, size)
-        if file is None:
+        if size is None or file is None:
             raise BlobUnknown(f"{route.name} has no such blob", {"digest": str(digest)})
         self._index.used(digest)
-        return Served(StoredContent(file, self._disk), repository, Cached.HIT, None)
+        content = StoredContent(file, self._disk, partial(self._blobs.open_now, digest, size))
+        return Served(content, repository, Cached.HIT, None)
 
     async def describe_blob(self, route: Route, digest: Digest, rights: Rights) -> Served[int]:
         """HEAD of a blob."""

@@ -8,6 +8,7 @@ or growing for another repository. Knowing a digest is no right.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from twisted.logger import Logger
 
@@ -137,7 +138,8 @@ class BlobPull:
             file = await self._blobs.open(digest, size)
             if file is not None:
                 self._index.used(digest)
-                return Served(StoredContent(file, self._disk), repository, Cached.HIT, upstream)
+                content = StoredContent(file, self._disk, partial(self._blobs.open_now, digest, size))
+                return Served(content, repository, Cached.HIT, upstream)
         return None
 
     async def _join(
@@ -183,5 +185,5 @@ class BlobPull:
             file.close()
             raise
         self._index.used(digest)
-        content = StoredContent(file, self._disk)
+        content = StoredContent(file, self._disk, partial(self._blobs.open_now, digest, file.size))
         return Served(content, candidate.repository, Cached.HIT, candidate.upstream.name)

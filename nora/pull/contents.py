@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -17,12 +18,13 @@ SMALL = 1024 * 1024
 
 
 class StoredContent:
-    """A blob that is whole and verified. It owns `file`."""
+    """A blob that is whole and verified. It owns `file`; `reopen` opens the same blob at once, where it still can."""
 
-    def __init__(self, file: File, disk: Disk) -> None:
+    def __init__(self, file: File, disk: Disk, reopen: Callable[[], File | None]) -> None:
         self.size = file.size
         self._file = file
         self._disk = disk
+        self._reopen = reopen
 
     def verified(self) -> Deferred[None]:
         """Fire at once."""
@@ -31,6 +33,11 @@ class StoredContent:
     async def reader(self, start: int, stop: int) -> Reader:
         """Give a reader of the bytes from `start` up to `stop`."""
         return FileReader(os.dup(self._file.descriptor), start, stop, self._disk)
+
+    def again(self) -> Reader | None:
+        """Open the blob again, and give a reader of all of it; None when it is gone. Raises `OSError`."""
+        file = self._reopen()
+        return None if file is None else FileReader(file.descriptor, 0, file.size, self._disk)
 
     def close(self) -> None:
         """Let go of the file; readers have it open themselves."""
@@ -87,6 +94,9 @@ class FollowedContent:
                 raise Broken("the blob was removed")
             return FileReader(file.descriptor, start, stop, self._disk)
         return FollowingReader(fill, start, stop, self._disk, self._detours)
+
+    def again(self) -> None:
+        """Give nothing: when the fill has ended, there is another content."""
 
     def close(self) -> None:
         """Let go of the file; readers have it open themselves, and the fill goes on by itself."""

@@ -72,8 +72,11 @@ class Reader(Protocol):
     """Offset past the last byte to send."""
     descriptor: int | None
 
-    def ready(self) -> int:
-        """Tell how many bytes may go out now; the blob's last one is held back until the digest is verified."""
+    def ready(self, want: int = 0) -> int:
+        """Tell how many bytes may go out now; the blob's last one is held back until the digest is verified.
+
+        Of more than a few MiB it tells only when that many are wanted.
+        """
 
     def more(self) -> Deferred[None]:
         """Wait until `ready()` is more than 0, or all was sent; a Deferred of the caller's own.
@@ -102,8 +105,14 @@ class Content(Protocol):
     async def reader(self, start: int, stop: int) -> Reader:
         """Give a reader of the bytes from `start` up to `stop`, 0 <= start <= stop <= size."""
 
+    def again(self) -> Reader | None:
+        """Give a reader of all of it, at once and at any time, also after `close`; None when that cannot be.
+
+        Raises `OSError` when the disk fails or descriptors run out.
+        """
+
     def close(self) -> None:
-        """Tell that no more readers will be asked for; those given stay valid."""
+        """Tell that no more readers will be asked for but by `again`; those given stay valid."""
 
 
 class Pull(Protocol):

@@ -34,11 +34,11 @@ class FileReader:
         self.descriptor: int | None = descriptor
         self._window = Window(disk, start)
 
-    def ready(self) -> int:
+    def ready(self, want: int = 0) -> int:
         """Tell how many bytes may go out now without waiting for the disk."""
         if self.descriptor is None or self.position >= self.stop:
             return 0
-        return self._window.ready(self.descriptor, self.position, self.stop)
+        return self._window.ready(self.descriptor, self.position, self.stop, want)
 
     def more(self) -> Deferred[None]:
         """Wait for the disk, when it is needed."""
@@ -76,7 +76,7 @@ class MemoryReader:
         self.stop = stop
         self._data = data
 
-    def ready(self) -> int:
+    def ready(self, want: int = 0) -> int:
         """Tell how many bytes may go out now: all that are left."""
         return self.stop - self.position
 
@@ -128,13 +128,13 @@ class FollowingReader:
         self._closed = False
         fill.followers += 1
 
-    def ready(self) -> int:
+    def ready(self, want: int = 0) -> int:
         """Tell how many bytes may go out now."""
         if self._direct is not None:
             return self._direct.ready()
         if self.descriptor is None or not self._shown():
             return 0
-        return self._window.ready(self.descriptor, self.position, min(self.stop, self._fill.visible))
+        return self._window.ready(self.descriptor, self.position, min(self.stop, self._fill.visible), want)
 
     def _shown(self) -> bool:
         """Tell whether the fill has bytes for this reader, in memory or not."""

@@ -26,10 +26,16 @@ class Window:
         self._bringing: Deferred[None] | None = None
         self._brought: Waiters[None] = Waiters()
 
-    def ready(self, descriptor: int, position: int, stop: int) -> int:
-        """Tell how many bytes from `position` on, before `stop`, can be had now; begins to bring what cannot."""
+    def ready(self, descriptor: int, position: int, stop: int, want: int = 0) -> int:
+        """Tell how many bytes from `position` on, before `stop`, can be had now; begins to bring what cannot.
+
+        Looks no further than `want` bytes or half a window, whichever is more: what is looked at long before it is
+        taken may have gone by then.
+        """
         due = position + _EARLY > self._edge or position + WINDOW >= stop
         if due and self._edge < stop and self._bringing is None:
+            self._look(descriptor, max(position, self._edge), stop)
+        while self._edge < min(stop, position + want) and self._bringing is None:
             self._look(descriptor, max(position, self._edge), stop)
         return max(0, min(stop, self._edge) - position)
 

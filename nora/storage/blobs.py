@@ -84,6 +84,17 @@ class DiskBlobs:
         await self._change("quarantine", str(digest), work=lambda: self._quarantine(digest, actual, size))
         return None
 
+    def open_now(self, digest: Digest, size: int) -> File | None:
+        """Open a blob at once; None when it is not there, or not of that size, which changes nothing.
+
+        Raises `OSError` as `open` does.
+        """
+        file, _ = self._find(digest) or (None, None)
+        if file is not None and file.size != size:
+            file.close()
+            return None
+        return file
+
     def size(self, digest: Digest) -> int | None:
         """Tell a blob's size in bytes by one `stat`; None when it is not there."""
         try:

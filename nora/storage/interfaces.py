@@ -101,6 +101,9 @@ class Blobs(Protocol):
     async def open(self, digest: Digest, size: int | None = None) -> File | None:
         """Open a blob. One whose size is not the recorded `size` goes to quarantine, and is a miss: None."""
 
+    def open_now(self, digest: Digest, size: int) -> File | None:
+        """Open a blob at once; None when it is not there, or not of that size, which changes nothing."""
+
     def size(self, digest: Digest) -> int | None:
         """Tell a blob's size in bytes by one `stat`; None when it is not there."""
 

@@ -1,7 +1,8 @@
 """Response bodies: how the bytes of a `Reader` get to a client.
 
-Two ways, chosen once a response. In cleartext, from a file: `sendfile`, up to 2 MiB a turn of the reactor for a stream
-that is alone, 256 KiB for each of eight or more, so that no fast client can starve the rest (see `nora.web.turns`).
+Two ways, chosen once a response. In cleartext, from a file: `sendfile`, up to 16 MiB a turn of the reactor for a stream
+that is alone, 256 KiB for each of eight or more, so that no fast client can starve the rest (see `nora.web.turns`). The
+socket is corked: else each turn would end in a packet that is not full, and there would be a third more of them.
 Else: reads of 256 KiB that are written to the transport, which pauses us when it is full. A response that began with
 `sendfile` goes on copying when its reader has no file any more.
 
@@ -32,8 +33,6 @@ from nora.web.stalls import StallWatch
 from nora.web.turns import Turns
 
 CHUNK = 256 * 1024
-_UNCORKED = 1024 * 1024
-"""From this size on a turn is cheaper without `TCP_CORK`; smaller ones, and headers with a small body, with it."""
 # What a file system answers that has no sendfile: reading may still work.
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW})
 _CLIENT_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT, errno.ENOTCONN})
@@ -145,13 +144,14 @@ class SendfileBody:
         """Send one turn's worth."""
         if not self._running or self._more is not None:
             return
-        ready = min(self._reader.ready(), self._reader.stop - self._reader.position)
+        size = self._turns.size
+        ready = min(self._reader.ready(size), self._reader.stop - self._reader.position)
         if ready <= 0:
             self._wait()
         elif self._reader.descriptor is None:
             self._end()
         else:
-            self._turn(self._reader.descriptor, min(ready, self._turns.size))
+            self._turn(self._reader.descriptor, min(ready, size))
 
     def fileno(self) -> int:
         """Tell the duplicate of the socket; -1 where there is none."""
@@ -166,7 +166,7 @@ class SendfileBody:
         return "body"
 
     def _turn(self, descriptor: int, count: int) -> None:
-        self._cork(count < _UNCORKED)
+        self._cork(True)  # again, after a wait
         try:
             sent = os.sendfile(self._transport.fileno(), descriptor, self._reader.position, count)
         except BlockingIOError:

@@ -5,7 +5,8 @@ those that were not there too. While all stamps are what they were, asking again
 to the same answer; each comparison is a `stat`. What time changes, the witness knows as well. So what a push, a removal
 or a refresh by any process changes is seen by the next request, and nobody has to be told.
 
-A prepared answer is the headers and the body as one byte string; date and request id go in front. It belongs to the
+A prepared answer is the headers and the body as one byte string, or the headers alone where the body is a large blob,
+whose file is opened each time; date and request id go in front. It belongs to the
 client's rights as well as to what it asked for. What could make the answer another one (a condition, a range, a loop of
 servers) takes the long way, and so does the first request of each minute, which keeps the times of last use true.
 
@@ -42,7 +43,7 @@ from nora.telemetry import Repeated
 from nora.telemetry.pulls import Key as PullKey
 from nora.telemetry.recent import Given
 from nora.web.requests import RegistryRequest
-from nora.web.shelf import MAX_BYTES, Key, Prepared, Shelf
+from nora.web.shelf import MAX_BYTES, Key, Prepared, Shelf, Streamed
 
 if TYPE_CHECKING:
     from nora.web.channel import RegistryChannel
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
 MAX_ANSWER = 256 * 1024
 """Bytes of a manifest that is kept."""
 MAX_BLOB = 128 * 1024
-"""Bytes of a blob that is kept: configurations and the like. Larger ones the kernel sends as fast from its cache."""
+"""Bytes of a blob that is kept: configurations and the like. Of larger ones the headers are, and the kernel sends the
+body from its cache."""
 MAX_KNOWN = 2048
 """Requests that are known by their bytes."""
 MAX_HEAD = 2048
@@ -72,6 +74,7 @@ class Known:
     """A request that is known by its bytes and its client's address."""
 
     prepared: Prepared
+    body: bytes = attrs.field(repr=False)
     told: Repeated
     """What the audit log is told of each such request."""
     given: Given | None
@@ -137,9 +140,9 @@ class Hot:
         self._known.move_to_end(key)
         began = site.clock.seconds()
         id = site.new_id()
-        channel.send(self._block(prepared, id, began, b""))
+        channel.send(self._head(prepared, id, began, b"") + known.body)
         seconds = max(0.0, site.clock.seconds() - began)
-        sent = len(prepared.body)
+        sent = len(known.body)
         metrics = site.metrics
         if prepared.pull:
             metrics.pulled(True)
@@ -164,7 +167,9 @@ class Hot:
         prepared = self._find((request.method, request.uri, rights), request)
         if prepared is None:
             return False
-        self._send(request, prepared, rights)
+        if isinstance(prepared.body, Streamed):
+            return self._stream(request, prepared, prepared.body, rights)
+        self._send(request, prepared, prepared.body, rights)
         return True
 
     def watch(self) -> Watch:
@@ -178,9 +183,9 @@ class Hot:
         request: RegistryRequest,
         rights: Rights,
         watch: Watch,
-        body: bytes,
+        body: bytes | Streamed,
         *,
-        pull: bool,
+        pull: bool = False,
         pulled: PullKey | None = None,
     ) -> None:
         """Prepare what is about to go out as a 200, if it may be served again.
@@ -191,7 +196,9 @@ class Hot:
         since = self._now()
         if visit is None or not witness.reliable or watch.rules != self._rules:
             return
-        if witness.until <= since or len(body) > MAX_ANSWER or len(request.uri) > _MAX_URI:
+        if witness.until <= since or len(request.uri) > _MAX_URI:
+            return
+        if isinstance(body, bytes) and len(body) > MAX_ANSWER:
             return
         settled = int(min(watch.began, since) * 1e9) - _SETTLED_NS
         if any(stamp is not None and stamp[1] > settled for stamp in witness.seen.values()):
@@ -260,26 +267,45 @@ class Hot:
         self._ending = False
         self._held.clear()
 
-    def _send(self, request: RegistryRequest, prepared: Prepared, rights: Rights) -> None:
-        """Write the answer and tell metrics and audit log, as `RegistryRequest` does at a request's end."""
-        site, channel = request.site, request.channel
+    def _stream(self, request: RegistryRequest, prepared: Prepared, body: Streamed, rights: Rights) -> bool:
+        """Write the headers, and let the body be sent; False when its file cannot be opened."""
+        try:
+            reader = body.open()
+        except OSError:
+            reader = None
+        if reader is None:
+            return False
+        head = self._begin(request, prepared, rights)
+        request.under_way()
+        request.channel.write(head)
+        body.send(request, reader)
+        return True
+
+    def _begin(self, request: RegistryRequest, prepared: Prepared, rights: Rights) -> bytes:
+        """Begin the answer, and give its headers."""
+        channel = request.channel
         request.begin()
         request.endpoint = prepared.endpoint
-        if site.draining:
+        request.visit = attrs.evolve(prepared.visit, user=rights.user)
+        if request.site.draining:
             channel.persistent = False
         last = b"" if channel.persistent else b"\r\nConnection: close"
         request.code = 200
         request.startedWriting = True
-        request.sentLength = len(prepared.body)
-        channel.send(self._block(prepared, request.id, request.began, last))
+        return self._head(prepared, request.id, request.began, last)
+
+    def _send(self, request: RegistryRequest, prepared: Prepared, body: bytes, rights: Rights) -> None:
+        """Write the answer and tell metrics and audit log, as `RegistryRequest` does at a request's end."""
+        site, channel = request.site, request.channel
+        channel.send(self._begin(request, prepared, rights) + body)
+        request.sentLength = len(body)
         if prepared.pull:
             site.metrics.pulled(True)
         if prepared.pulled is not None:
             site.metrics.pulls.pulled(prepared.pulled)
-        request.visit = attrs.evolve(prepared.visit, user=rights.user)
         event = request.tell(aborted=False)
         if event is not None and not any(map(request.requestHeaders.hasHeader, _ITS_OWN)):
-            self._learn(channel, Known(prepared, Repeated(event), request.given))
+            self._learn(channel, Known(prepared, body, Repeated(event), request.given))
         request.finish()
 
     def _learn(self, channel: RegistryChannel, known: Known) -> None:
@@ -289,11 +315,10 @@ class Hot:
             if len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
 
-    def _block(self, prepared: Prepared, id: str, seconds: float, last: bytes) -> bytes:
+    def _head(self, prepared: Prepared, id: str, seconds: float, last: bytes) -> bytes:
         date = self._today(seconds)
-        return b"%b\r\nDate: %b\r\nX-Request-ID: %b%b\r\n\r\n%b" % (
+        return b"%b\r\nDate: %b\r\nX-Request-ID: %b%b\r\n\r\n" % (
             *(prepared.head, date, id.encode("ascii"), last),
-            prepared.body,
         )
 
     def _today(self, seconds: float) -> bytes:

@@ -45,6 +45,7 @@ from nora.web.entrance import Entrance
 from nora.web.hot import MAX_BLOB
 from nora.web.patience import Patience
 from nora.web.requests import RegistryRequest
+from nora.web.shelf import Streamed
 from nora.web.turns import Turns
 from nora.web.uploads import Unbroken, Uploads
 
@@ -250,15 +251,32 @@ class Registry:
         if reader is None:
             return b""
         try:
-            small = request.code == OK and reader.stop <= MAX_BLOB
-            if hot is not None and watch is not None and small and served.cached is Cached.HIT:
-                body = await _whole(reader)
-                hot.keep(request, rights, watch, body, pull=False, pulled=None)
-                return body
-            await send(request, reader, self._clock, self._stall_timeout, self._turns)
+            if hot is not None and watch is not None and request.code == OK and served.cached is Cached.HIT:
+                if reader.stop <= MAX_BLOB:
+                    body = await _whole(reader)
+                    hot.keep(request, rights, watch, body)
+                    return body
+                hot.keep(request, rights, watch, Streamed(served.content.again, self._send_again))
+            await self._send(request, reader)
         finally:
             reader.close()
         return None
+
+    def _send(self, request: RegistryRequest, reader: Reader) -> Deferred[int]:
+        return send(request, reader, self._clock, self._stall_timeout, self._turns)
+
+    def _send_again(self, request: RegistryRequest, reader: Reader) -> None:
+        """Send the body of a prepared answer, and end it."""
+
+        def ended(result: object) -> None:
+            reader.close()
+            if not isinstance(result, Failure):
+                request.finish()
+            elif not request.gone:
+                answers.broken(request, result.value or RuntimeError())
+                request.abort()
+
+        self._send(request, reader).addBoth(ended)
 
     @app.route("/<name:name>/tags/list")
     async def _tags(self, request: RegistryRequest, name: str) -> bytes:

@@ -256,7 +256,11 @@ class RegistryRequest(Request):
         self.setHeader(b"X-Request-ID", self.id.encode("ascii"))
         if site.draining:
             self.last()
-        site.request_began(self)
+        self.under_way()
+
+    def under_way(self) -> None:
+        """Count as one that is being answered until the end, of which metrics and audit log are told then."""
+        self.site.request_began(self)
         self.notifyFinish().addBoth(self._ended)
 
     def _ended(self, result: object) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TypeAlias
 
 import attrs
 
 from nora.access import Rights
+from nora.pull.interfaces import Reader
 from nora.storage.interfaces import Stamp
 from nora.telemetry.pulls import Key as PullKey
-from nora.web.requests import Visit
+from nora.web.requests import RegistryRequest, Visit
 
 MAX_BYTES = 32 * 1024 * 1024
 """Bytes of all prepared answers of one kind together."""
@@ -18,6 +20,16 @@ _OVERHEAD = 1024
 
 Key: TypeAlias = "tuple[bytes, bytes, Rights]"
 """Method and target as they were asked for, and what the client may do."""
+
+
+@attrs.frozen
+class Streamed:
+    """A body that is sent from its file each time."""
+
+    open: Callable[[], Reader | None]
+    """Gives a reader of all of it at once, or None, or `OSError`: then the long way must be gone."""
+    send: Callable[[RegistryRequest, Reader], None]
+    """Sends it as the body of a request whose headers are written, and ends that request."""
 
 
 @attrs.frozen(eq=False)
@@ -29,7 +41,7 @@ class Prepared:
     """The word that metrics know, `manifest` or `blob`."""
     head: bytes = attrs.field(repr=False)
     """Status line and headers, without the end of them."""
-    body: bytes = attrs.field(repr=False)
+    body: bytes | Streamed = attrs.field(repr=False)
     stamps: tuple[tuple[str, Stamp | None], ...]
     since: float
     until: float
@@ -44,7 +56,8 @@ class Prepared:
     @property
     def size(self) -> int:
         """What it takes in memory, in bytes, about."""
-        return len(self.head) + len(self.body) + sum(len(key) + 100 for key, _ in self.stamps) + _OVERHEAD
+        body = len(self.body) if isinstance(self.body, bytes) else 0
+        return len(self.head) + body + sum(len(key) + 100 for key, _ in self.stamps) + _OVERHEAD
 
 
 class Shelf:

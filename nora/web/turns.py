@@ -1,13 +1,16 @@
 """How much one body may send before the reactor looks at the others.
 
 A large turn costs less a byte, and delays everybody else for as long as it takes. So a round of turns has a size, and
-the streams that are under way share it, whether their clients are fast or slow.
+the streams that are under way share it, whether their clients are fast or slow. A stream that is alone may go on for
+longer: while the client takes what the kernel has, the kernel goes on sending, and between two turns it would sleep.
 """
 
 from __future__ import annotations
 
 ROUND = 2 * 1024 * 1024
-"""The most bytes of one round, as long as there are no more than eight who share it: about a millisecond's work."""
+"""The most bytes of one round that two to eight streams share: about a millisecond's work."""
+LONE = 16 * 1024 * 1024
+"""The most bytes of a turn of a stream that is alone: two or three milliseconds, if its client takes them that fast."""
 TURN = 256 * 1024
 """Bytes of a turn when there are: smaller ones cost more than they give."""
 
@@ -17,8 +20,8 @@ class Turns:
 
     def __init__(self) -> None:
         self._streams = 0
-        self.size = ROUND
-        """The most bytes of a turn now: from `TURN` to `ROUND`."""
+        self.size = LONE
+        """The most bytes of a turn now."""
 
     def begin(self) -> None:
         """Count a stream in."""
@@ -30,4 +33,4 @@ class Turns:
 
     def _change(self, by: int) -> None:
         self._streams += by
-        self.size = max(TURN, ROUND // max(1, self._streams))
+        self.size = LONE if self._streams < 2 else max(TURN, ROUND // self._streams)

@@ -116,6 +116,17 @@ class BlobsContract(_Base):
         self.add()
         self.opened(DIGEST, len(DATA))
 
+    def test_open_now(self) -> None:
+        """It is opened at once where it is of that size; where it is not, nothing changes."""
+        self.assertIsNone(self.blobs.open_now(DIGEST, len(DATA)))
+        self.add()
+        self.assertIsNone(self.blobs.open_now(DIGEST, len(DATA) + 1))
+        file = self.blobs.open_now(DIGEST, len(DATA))
+        assert file is not None
+        self.addCleanup(file.close)
+        self.assertEqual((file.size, os.pread(file.descriptor, 2 * len(DATA), 0)), (len(DATA), DATA))
+        self.assertEqual(self.index.sizes, {DIGEST: len(DATA)})
+
     def test_close_twice(self) -> None:
         """Closing a file again does not close the descriptor that has its number by then."""
         self.add()

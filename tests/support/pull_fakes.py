@@ -51,6 +51,12 @@ class FakeContent:
         self.readers.append(reader)
         return reader
 
+    def again(self) -> Reader | None:
+        """Give another reader."""
+        reader = FakeReader(self, 0, self.size)
+        self.readers.append(reader)
+        return reader
+
     def close(self) -> None:
         """Count the closings."""
         self.closed += 1
@@ -103,7 +109,7 @@ class FakeReader:
             file.flush()
             return os.dup(file.fileno())
 
-    def ready(self) -> int:
+    def ready(self, want: int = 0) -> int:
         """Tell how many bytes may go out."""
         return max(0, min(self.stop, self.content.shown()) - self.position)
 

@@ -262,8 +262,15 @@ class MemoryBlobs:
         data = self.contents.get(digest)
         if data is None:
             return None
-        if size not in {None, len(data)}:
+        file = self.open_now(digest, len(data) if size is None else size)
+        if file is None:
             await self.remove(digest)
+        return file
+
+    def open_now(self, digest: Digest, size: int) -> File | None:
+        """Open a blob at once."""
+        data = self.contents.get(digest)
+        if data is None or len(data) != size:
             return None
         descriptor = os.memfd_create("blob")
         view = memoryview(data)

@@ -47,7 +47,7 @@ class ColdTests(SiteTestCase):
         digest = Digest.of(data)
         self.path = Path(temporary_folder(self)) / "blob"
         self.path.write_bytes(data)
-        content: Any = StoredContent(BlobFile(os.open(self.path, os.O_RDONLY), len(data)), disk)
+        content: Any = StoredContent(BlobFile(os.open(self.path, os.O_RDONLY), len(data)), disk, lambda: None)
         self.addCleanup(content.close)
         self.pull.blobs[str(digest)] = content
         return digest
@@ -131,7 +131,9 @@ class CrowdTests(SiteTestCase):
         clients: list[RawClient] = []
         before, files = resident(), len(os.listdir("/proc/self/fd"))
         for _ in range(200):
-            content: Any = StoredContent(BlobFile(os.open(path, os.O_RDONLY), len(BIG)), ImmediateDisk())
+            content: Any = StoredContent(
+                BlobFile(os.open(path, os.O_RDONLY), len(BIG)), ImmediateDisk(), lambda: None
+            )
             self.pull.blobs[str(digest)] = content
             client = await self.client()
             client.request("GET", f"/v2/x/blobs/{digest}")

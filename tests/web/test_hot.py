@@ -3,6 +3,8 @@
 # mypy: disallow-untyped-calls=False
 from __future__ import annotations
 
+from unittest import mock
+
 import attrs
 
 from nora.access import ANONYMOUS, Rights
@@ -257,15 +259,75 @@ class HotTests(HotCase):
         self.assertEqual(self.count("nora_docker_downloads_total"), 0)
         self.assertEqual(self.count("nora_requests_total", method="GET", endpoint="blob", status="200"), 2)
 
+    async def test_large_blob(self) -> None:
+        """Of a large blob the headers are kept, and its file is opened each time; it is told of as ever."""
+        data = b"x" * 3_000_000
+        digest, content = self.pull.add_blob(data)
+        path = f"/v2/library/x/blobs/{digest}"
+        first, second = await self.twice("GET", path, "X-Request-ID: same")
+        del first.headers["date"], second.headers["date"]
+        self.assertTrue(first.body == second.body == data)
+        self.assertEqual((second.status, second.headers), (first.status, first.headers))
+        self.assertEqual((self.pull.asked, len(self.hot)), (1, 1))
+        await self.eventually(lambda: self.site.in_flight == 0)
+        self.assertEqual([reader.closed for reader in content.readers], [1, 1])
+        events = [attrs.evolve(event, time=0, id="", seconds=0) for event in self.events.list]
+        self.assertEqual((events[0], events[0].sent), (events[1], len(data)))
+        self.assertEqual(self.count("nora_requests_total", method="GET", endpoint="blob", status="200"), 2)
+        for header in ("Range: bytes=1-2", f"If-None-Match: {first.headers['etag']}"):
+            asked = self.pull.asked
+            await self.ask("GET", path, header)
+            self.assertEqual(self.pull.asked, asked + 1, header)
+
+    async def test_large_blob_that_went(self) -> None:
+        """Where the file cannot be opened at once any more, the long way is gone, once for each request."""
+        digest, content = self.pull.add_blob(b"x" * 200_000)
+        path = f"/v2/library/x/blobs/{digest}"
+        await self.ask("GET", path)
+        for outcome in ({"return_value": None}, {"side_effect": OSError(24, "too many open files")}):
+            asked = self.pull.asked
+            with mock.patch.object(content, "again", **outcome):
+                # What was prepared holds the method that was there before.
+                prepared = self.hot._shelves["blob"]
+                prepared.clear()
+                await self.ask("GET", path)
+                self.assertEqual((await self.ask("GET", path)).body, b"x" * 200_000)
+            self.assertEqual(self.pull.asked, asked + 2, outcome)
+            self.assertEqual(self.site.in_flight, 0)
+
+    async def test_large_blob_breaks(self) -> None:
+        """A body that turns out short breaks the connection off, so does a client that leaves; both end it."""
+        digest, content = self.pull.add_blob(b"x" * 40_000_000)
+        path = f"/v2/library/x/blobs/{digest}"
+        await self.ask("GET", path)
+        for broken in (True, False):
+            client = await self.client()
+            client.transport.pauseProducing()
+            client.request("GET", path)
+            await self.eventually(lambda: self.site.in_flight == 1)
+            await self.eventually(lambda: content.readers[-1].position > 0)
+            if broken:
+                content.readers[-1].truncate(1000)
+                client.transport.resumeProducing()
+                await client.closed()
+                self.assertLess(len(client.received), 40_000_000)
+            else:
+                client.transport.abortConnection()
+            await self.eventually(lambda: self.site.in_flight == 0)
+            self.assertEqual(content.readers[-1].closed, 1)
+        self.assertEqual([event.aborted for event in self.events.list], [False, True, True])
+        self.assertEqual(self.pull.asked, 1)
+
     async def test_blobs_that_are_not_kept(self) -> None:
-        """A large blob, a part of one, and one that is only just fetched."""
+        """A part of a blob, and one that is only just fetched, whatever its size."""
         large, _ = self.pull.add_blob(b"x" * (128 * 1024 + 1))
         small, _ = self.pull.add_blob(b"x" * 1000)
-        await self.twice("GET", f"/v2/library/x/blobs/{large}")
-        await self.twice("GET", f"/v2/library/x/blobs/{small}", "Range: bytes=0-999")
+        for digest in (large, small):
+            await self.twice("GET", f"/v2/library/x/blobs/{digest}", "Range: bytes=0-999")
         self.pull.cached = Cached.FOLLOWED
-        await self.twice("GET", f"/v2/library/x/blobs/{small}")
-        self.assertEqual((self.pull.asked, len(self.hot)), (6, 0))
+        for digest in (large, small):
+            await self.twice("GET", f"/v2/library/x/blobs/{digest}")
+        self.assertEqual((self.pull.asked, len(self.hot)), (8, 0))
 
     async def test_blobs_beside_manifests(self) -> None:
         """Blobs, of which there are many, do not push manifests out."""

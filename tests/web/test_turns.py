@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from nora.web.turns import ROUND, TURN, Turns
+from nora.web.turns import LONE, ROUND, TURN, Turns
 from tests.support.web_site import SiteTestCase
 
 LENGTH = 16 * 1024 * 1024
@@ -22,17 +22,17 @@ class TurnsTests(SynchronousTestCase):
 
     @given(st.integers(1, 200))
     def test_shared(self, count: int) -> None:
-        """Streams share the round; beyond eight each has the least, and who is left at the end has all of it."""
+        """Streams share the round; beyond eight each has the least, and who is left at the end is alone again."""
         turns = Turns()
-        self.assertEqual(turns.size, ROUND)
+        self.assertEqual(turns.size, LONE)
         for streams in range(1, count + 1):
             turns.begin()
-            self.assertEqual(turns.size, max(TURN, ROUND // streams))
+            self.assertEqual(turns.size, LONE if streams == 1 else max(TURN, ROUND // streams))
         for _ in range(count - 1):
             turns.end()
-        self.assertEqual(turns.size, ROUND)
+        self.assertEqual(turns.size, LONE)
         turns.end()
-        self.assertEqual(turns.size, ROUND)
+        self.assertEqual(turns.size, LONE)
 
 
 class SharingTests(SiteTestCase):
@@ -44,7 +44,7 @@ class SharingTests(SiteTestCase):
         for _ in range(2):
             with mock.patch("os.sendfile", wraps=os.sendfile) as sendfile:
                 await self.ask("GET", f"/v2/x/blobs/{digest}")
-            self.assertEqual(max(call.args[3] for call in sendfile.call_args_list), ROUND)
+            self.assertEqual(max(call.args[3] for call in sendfile.call_args_list), LONE)
             await self.eventually(lambda: self.site.in_flight == 0)
             slow = [await self.client() for _ in range(7)]
             for client in slow:
@@ -66,7 +66,7 @@ class SharingTests(SiteTestCase):
             await self.eventually(lambda: self.site.in_flight == 0)
 
     async def test_corked(self) -> None:
-        """Small turns go out corked, which spares a packet; large ones do not, and nothing stays corked."""
+        """All turns go out corked, so that every packet is full, and nothing stays corked."""
         seen: list[tuple[int, bool]] = []
         sendfile = os.sendfile
 
@@ -79,8 +79,8 @@ class SharingTests(SiteTestCase):
             for data in (bytes(10), bytes(LENGTH), bytes(1000)):
                 digest, _ = self.pull.add_blob(data)
                 self.assertEqual(len((await client.ask("GET", f"/v2/x/blobs/{digest}")).body), len(data))
-        self.assertEqual((seen[0], seen[1], seen[-1]), ((10, True), (ROUND, False), (1000, True)))
-        self.assertEqual({state for count, state in seen if count >= ROUND // 2}, {False})
+        self.assertEqual((seen[0], seen[1], seen[-1]), ((10, True), (LONE, True), (1000, True)))
+        self.assertEqual({state for _, state in seen}, {True})
         (channel,) = self.site._channels
         self.assertFalse(corked(channel.transport.fileno()))
 

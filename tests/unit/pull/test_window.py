@@ -52,6 +52,16 @@ class WindowTests(SynchronousTestCase):
         self.assertEqual([each[1:] for each in self.disk.bringing], [(WINDOW, 2 * WINDOW)])
         self.successResultOf(self.reader.more())
 
+    def test_wanted(self) -> None:
+        """Memory is looked at as far as is wanted, and a little further; what is missing is brought as ever."""
+        self.disk.brought.append((0, 2 * WINDOW))
+        self.assertEqual(self.reader.ready(WINDOW), WINDOW)
+        self.assertEqual(self.reader.ready(WINDOW + 1), 2 * WINDOW)
+        self.assertEqual(self.reader.ready(len(DATA)), 2 * WINDOW)
+        self.assertEqual([each[1:] for each in self.disk.bringing], [(2 * WINDOW, len(DATA))])
+        self.disk.step()
+        self.assertEqual(self.reader.ready(len(DATA)), len(DATA))
+
     def test_all_of_it(self) -> None:
         """Read to its end the bytes are right, and each was brought once."""
         data = b""
