@@ -5,10 +5,10 @@ those that were not there too. While all stamps are what they were, asking again
 to the same answer; each comparison is a `stat`. What time changes, the witness knows as well. So what a push, a removal
 or a refresh by any process changes is seen by the next request, and nobody has to be told.
 
-A prepared answer is the headers and the body as one byte string, or the headers alone where the body is a large blob,
-whose file is opened each time; date and request id go in front. It belongs to the
-client's rights as well as to what it asked for. What could make the answer another one (a condition, a range, a loop of
-servers) takes the long way, and so does the first request of each minute, which keeps the times of last use true.
+A prepared answer is the headers and the body as bytes, or the headers alone where the body is a large blob, whose file
+is opened each time; date and request id are added. It belongs to the client's rights as well as to what it asked for.
+What could make the answer another one (a condition, a range, a loop of servers) takes the long way, and so does the
+first request of each minute, which keeps the times of last use true.
 
 Clients repeat themselves: the same program asks for the same in the same bytes, whichever machine it runs on. What a
 request means, and what its client may do, is a function of its bytes, of the address it comes from and of the rules. So

@@ -270,11 +270,10 @@ class Registry:
 
         def ended(result: object) -> None:
             reader.close()
-            if not isinstance(result, Failure):
+            if isinstance(result, Failure):
+                self.failed(request, result.value or RuntimeError())
+            else:
                 request.finish()
-            elif not request.gone:
-                answers.broken(request, result.value or RuntimeError())
-                request.abort()
 
         self._send(request, reader).addBoth(ended)
 

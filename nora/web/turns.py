@@ -12,7 +12,7 @@ ROUND = 2 * 1024 * 1024
 LONE = 16 * 1024 * 1024
 """The most bytes of a turn of a stream that is alone: two or three milliseconds, if its client takes them that fast."""
 TURN = 256 * 1024
-"""Bytes of a turn when there are: smaller ones cost more than they give."""
+"""Bytes of a turn where eight or more share the round: smaller ones cost more than they give."""
 
 
 class Turns:

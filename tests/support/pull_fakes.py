@@ -34,6 +34,9 @@ class FakeContent:
         self.is_verified = available is None
         self.on_disk = on_disk
         self.error: Exception | None = None
+        self.unlinked = False
+        self.descriptors_left = True
+        """Whether somebody can open it again, both."""
         self.closed = 0
         self.readers: list[FakeReader] = []
         self._changed: Waiters[None] = Waiters()
@@ -52,7 +55,11 @@ class FakeContent:
         return reader
 
     def again(self) -> Reader | None:
-        """Give another reader."""
+        """Give another reader, unless it is unlinked; `OSError` when no descriptors are left."""
+        if not self.descriptors_left:
+            raise OSError(24, "too many open files")
+        if self.unlinked:
+            return None
         reader = FakeReader(self, 0, self.size)
         self.readers.append(reader)
         return reader
