@@ -29,14 +29,13 @@ class Window:
     def ready(self, descriptor: int, position: int, stop: int, want: int = 0) -> int:
         """Tell how many bytes from `position` on, before `stop`, can be had now; begins to bring what cannot.
 
-        Looks no further than `want` bytes or half a window, whichever is more: what is looked at long before it is
-        taken may have gone by then.
+        Looks on when less than `want` bytes or half a window are known to be there, whichever is more, but not far:
+        what is looked at long before it is taken may have gone by then.
         """
-        due = position + _EARLY > self._edge or position + WINDOW >= stop
+        due = position + max(_EARLY, want) > self._edge or position + WINDOW >= stop
         if due and self._edge < stop and self._bringing is None:
-            self._look(descriptor, max(position, self._edge), stop)
-        while self._edge < min(stop, position + want) and self._bringing is None:
-            self._look(descriptor, max(position, self._edge), stop)
+            at = max(position, self._edge)
+            self._look(descriptor, at, min(stop, at + max(WINDOW, want)), stop)
         return max(0, min(stop, self._edge) - position)
 
     def more(self) -> Deferred[None]:
@@ -53,8 +52,7 @@ class Window:
             bringing.cancel()
             self._brought.fail(Broken("the client left"))
 
-    def _look(self, descriptor: int, at: int, stop: int) -> None:
-        end = min(stop, at + WINDOW)
+    def _look(self, descriptor: int, at: int, end: int, stop: int) -> None:
         self._edge = self._disk.edge(descriptor, at, end)
         if self._edge == end:
             return

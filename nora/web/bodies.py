@@ -29,6 +29,7 @@ from zope.interface import implementer
 from nora.concurrency import Waiters
 from nora.oci.errors import Broken
 from nora.pull.interfaces import Reader
+from nora.web.lull import lasts
 from nora.web.stalls import StallWatch
 from nora.web.turns import Turns
 
@@ -129,7 +130,7 @@ class SendfileBody:
         """Begin: the headers are out."""
         if self._running and not self._begun:
             self._begun = True
-            self.doWrite()
+            self._step()
 
     def pauseProducing(self) -> None:
         """Do nothing: nothing is produced but in `doWrite`."""
@@ -141,7 +142,12 @@ class SendfileBody:
     # What the reactor calls.
 
     def doWrite(self) -> None:
-        """Send one turn's worth."""
+        """Send one turn's worth, and more while nobody else has anything to do."""
+        self._step()
+        while self._watched and self._turns.alone and lasts(self._reactor, self._socket):
+            self._step()
+
+    def _step(self) -> None:
         if not self._running or self._more is not None:
             return
         size = self._turns.size
@@ -225,7 +231,7 @@ class SendfileBody:
         if self._running:
             self._watch.go()
             # At once: the transport had nothing of its own to send when the waiting began, and nobody else writes.
-            self.doWrite()
+            self._step()
 
     def _broke(self, failure: Failure) -> None:
         self._more = None

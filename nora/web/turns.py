@@ -23,6 +23,11 @@ class Turns:
         self.size = LONE
         """The most bytes of a turn now."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is no more than one stream."""
+        return self._streams < 2
+
     def begin(self) -> None:
         """Count a stream in."""
         self._change(1)
@@ -33,4 +38,4 @@ class Turns:
 
     def _change(self, by: int) -> None:
         self._streams += by
-        self.size = LONE if self._streams < 2 else max(TURN, ROUND // self._streams)
+        self.size = LONE if self.alone else max(TURN, ROUND // self._streams)

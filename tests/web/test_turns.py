@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from statistics import median
 from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
+from nora.web.bodies import SendfileBody
 from nora.web.turns import LONE, ROUND, TURN, Turns
 from tests.support.web_site import SiteTestCase
 
@@ -64,6 +67,40 @@ class SharingTests(SiteTestCase):
                     client.transport.resumeProducing()
                     await client.has(LENGTH)
             await self.eventually(lambda: self.site.in_flight == 0)
+
+    async def test_lull(self) -> None:
+        """One that is alone sends on where it is, and whoever else wants something gets it meanwhile."""
+        digest, content = self.pull.add_blob(bytes(4 * LENGTH))
+        turns = 0
+        turn = SendfileBody.doWrite
+
+        def count(body: SendfileBody) -> None:
+            nonlocal turns
+            turns += 1
+            turn(body)
+
+        def take() -> int:
+            taken = 0
+            with socket.create_connection(("127.0.0.1", self.port.getHost().port), 30) as client:
+                client.sendall(b"GET /v2/x/blobs/%b HTTP/1.0\r\n\r\n" % str(digest).encode())
+                while part := client.recv(100_000):
+                    taken += len(part)
+                    if taken < LENGTH:
+                        time.sleep(0.001)
+            return taken
+
+        with (
+            mock.patch("os.sendfile", wraps=os.sendfile) as sendfile,
+            mock.patch.object(SendfileBody, "doWrite", count),
+        ):
+            taking = deferToThread(take)
+            await self.eventually(lambda: bool(content.readers) and content.readers[-1].position > 0)
+            other = await self.ask("GET", "/v2/")
+            position = content.readers[-1].position
+            self.assertGreater(await taking, 4 * LENGTH)
+        self.assertEqual(other.status, 200)
+        self.assertLess(position, 4 * LENGTH)
+        self.assertGreater(sendfile.call_count, turns)
 
     async def test_corked(self) -> None:
         """All turns go out corked, so that every packet is full, and nothing stays corked."""
