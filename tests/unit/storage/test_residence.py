@@ -48,13 +48,13 @@ class EdgeTests(SynchronousTestCase):
         return first
 
     def test_last_bytes(self) -> None:
-        """The last byte of each MiB is looked at, and the last one of all."""
+        """The last byte of each step is looked at, and the last one of all."""
         kernel = Kernel({7 + STEP - 1, 7 + 2 * STEP - 1, 7 + 2 * STEP + 9})
         self.assertEqual(self.edge(kernel, 7, 7 + 2 * STEP + 10), 7 + 2 * STEP + 10)
         self.assertEqual(kernel.asked[:3], [7 + STEP - 1, 7 + 2 * STEP - 1, 7 + 2 * STEP + 9])
 
     def test_gap(self) -> None:
-        """It ends before the first MiB that is missing."""
+        """It ends before the first step that is missing."""
         self.assertEqual(self.edge(Kernel({STEP - 1, 3 * STEP - 1}), 0, 3 * STEP), STEP)
         self.assertEqual(self.edge(Kernel(set()), 5, 6), 5)
         self.assertEqual(self.edge(Kernel(set()), 5, 5), 5)
