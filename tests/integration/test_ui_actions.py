@@ -121,7 +121,7 @@ def test_refresh_by_keyboard(nora: Nora, alice: Browser, registry: Registry) -> 
     alice.open(f"{nora.url}/ui/actions/refresh?{urlencode(_THING)}")
     alice.run("document.querySelector('form button').focus()")
     alice.press(Keys.ENTER)
-    wait_for(lambda: alice.text("h1") == "Refreshed", "word of the refresh")
+    alice.arrives("h1", "Refreshed")
     reply = nora.get(_MANIFEST)
     assert reply.headers["Docker-Content-Digest"] in alice.text("main")
     assert _pulled(nora) == "hit"
@@ -137,7 +137,7 @@ def test_delete_of_what_was_pushed(nora: Nora, alice: Browser) -> None:
         alice.open(f"{nora.url}/ui/actions/delete?repository=team/app&{reference}")
         assert alice.text("h1") == f"Delete this {title}?"
         alice.click("form button")
-        wait_for(lambda: alice.text("h1") == "Deleted", "word of the removal")
+        alice.arrives("h1", "Deleted")
         left = 404 if title == "image" else 200
         assert [nora.get(path).status for path in (*paths, *paths)] == [404, left] * 2
 
@@ -160,7 +160,7 @@ def test_other_sites_cannot(nora: Nora, alice: Browser) -> None:
     form = f"<form method=post action={nora.url}/ui/actions/purge>{fields}<button>Win</button></form>"
     alice.open(f"data:text/html,{quote(form)}")
     alice.click("button")
-    wait_for(lambda: alice.text("h1") == "This is not allowed", "the refusal")
+    alice.arrives("h1", "This is not allowed")
     assert "another site" in alice.text("main")
     event = nora.wait_for_audit(refused + 1, action="purge", status=403)[-1]
     assert event["user"] == "alice"
